@@ -1,0 +1,385 @@
+package result
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// Names of the files in a start's and a level's folder.
+const (
+	StartFile    = "start.json"
+	RunFile      = "run.json"
+	LogFile      = "server.log"
+	MetricsFile  = "metrics.jsonl.zst"
+	GPUFile      = "gpu.jsonl.zst"
+	RequestsFile = "requests.jsonl.zst"
+)
+
+// nameOK is what a folder's name may be: what EXP_NAME may be.
+var nameOK = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// A NameError says that a name cannot be a folder's.
+type NameError struct{ What, Name string }
+
+func (e *NameError) Error() string {
+	return fmt.Sprintf("%s %q cannot name a folder; use letters, digits, dot, dash and underscore, at most 64, the first a letter or digit", e.What, clip(e.Name))
+}
+
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "..."
+	}
+	return s
+}
+
+// CreateOptions are the parts of [Create] that come from outside.
+type CreateOptions struct {
+	// Now is the instant of creation; zero: the current one.
+	Now time.Time
+	// JobID goes into the start id, for people to read; it makes nothing
+	// unique, since a requeued job keeps its id.
+	JobID string
+}
+
+// Start is the folder of one server start, open for writing by this process.
+// Its methods may be called from several goroutines.
+type Start struct {
+	dir   string
+	claim *Claim
+
+	mu   sync.Mutex
+	json StartJSON
+	done bool
+}
+
+// Create makes the folder RESULTS/<EXP_NAME>/<dataset>/<start id>/, in which
+// start.json already says "incomplete", and claims it for this process.
+//
+// s.Experiment.Name and s.Dataset.Name name the folders; Create fills in the
+// start id, the time, the schema version and the validity. The folder appears
+// whole or not at all. It fails with a [*NameError], or where the file system
+// does.
+func Create(results string, s StartJSON, o CreateOptions) (*Start, error) {
+	if !nameOK.MatchString(s.Experiment.Name) {
+		return nil, &NameError{"experiment name", s.Experiment.Name}
+	}
+	if !nameOK.MatchString(s.Dataset.Name) {
+		return nil, &NameError{"data set name", s.Dataset.Name}
+	}
+	now := o.Now
+	if now.IsZero() {
+		now = time.Now()
+	}
+	id, err := startID(now, o.JobID)
+	if err != nil {
+		return nil, err
+	}
+	s.SchemaVersion, s.StartID, s.Created, s.Finished = SchemaVersion, id, now.UTC(), nil
+	s.Validity = Validity{Reasons: []string{ReasonIncomplete}, Labels: s.Validity.Labels, Details: s.Validity.Details}
+	if s.Kind == "" {
+		s.Kind = "run"
+	}
+	parent := filepath.Join(results, s.Experiment.Name, s.Dataset.Name)
+	if err := os.MkdirAll(parent, 0o777); err != nil {
+		return nil, fmt.Errorf("results: %w; choose a writable --results", err)
+	}
+	dir := filepath.Join(parent, id)
+	var claim *Claim
+	err = makeDir(dir, func(tmp string) error {
+		c, err := Acquire(tmp, "owner", ClaimOptions{JobID: o.JobID})
+		if err != nil {
+			return err
+		}
+		claim = c
+		return writeJSON(filepath.Join(tmp, StartFile), s)
+	})
+	if err != nil {
+		if claim != nil {
+			claim.Release()
+		}
+		return nil, fmt.Errorf("results: make the start's folder: %w; check the room and quota of %s", err, results)
+	}
+	claim.moved(dir)
+	return &Start{dir: dir, claim: claim, json: s}, nil
+}
+
+// startID is unique by 64 random bits; time and job are for people. It sorts
+// by time.
+func startID(now time.Time, job string) (string, error) {
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("results: no random numbers: %w", err)
+	}
+	id := now.UTC().Format("20060102T150405Z")
+	if j := cleanJobID(job); j != "" {
+		id += "-" + j
+	}
+	return id + "-" + hex.EncodeToString(b[:]), nil
+}
+
+// cleanJobID makes a PBS id fit for a file name: "12[3].srv" becomes "12.3".
+func cleanJobID(id string) string {
+	seq, _, _ := strings.Cut(id, ".")
+	seq = strings.NewReplacer("[", ".", "]", "").Replace(seq)
+	out := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '.' || r == '_' {
+			return r
+		}
+		return -1
+	}, seq)
+	out = strings.Trim(out, ".")
+	return out[:min(len(out), 24)]
+}
+
+// makeDir makes dir by filling a hidden folder beside it and renaming that: it
+// appears whole. An existing dir is an error.
+func makeDir(dir string, fill func(tmp string) error) (err error) {
+	parent, base := filepath.Split(dir)
+	tmp, err := os.MkdirTemp(parent, "."+base+".tmp-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(tmp)
+		}
+	}()
+	// MkdirTemp makes 0700 folders; results are for the group where the umask
+	// says so.
+	if err := os.Chmod(tmp, 0o777&^umask()); err != nil {
+		return err
+	}
+	if err := fill(tmp); err != nil {
+		return err
+	}
+	if err := syncDir(tmp); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: fs.ErrExist}
+	}
+	// Onto a folder that is not empty rename fails, so a race loses nothing:
+	// every folder made here holds a file from its first instant.
+	if err := os.Rename(tmp, dir); err != nil {
+		return err
+	}
+	return syncDir(parent)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	// Some network file systems refuse to sync a directory; they order
+	// renames themselves.
+	_ = d.Sync()
+	return nil
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return writeWhole(path, append(b, '\n'))
+}
+
+// writeWhole replaces a file whole or leaves it as it is.
+func writeWhole(path string, b []byte) error {
+	if err := renameio.WriteFile(path, b, 0o666&^umask()); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// Dir is the start's folder.
+func (s *Start) Dir() string { return s.dir }
+
+// LogPath is where the server's log belongs.
+func (s *Start) LogPath() string { return filepath.Join(s.dir, LogFile) }
+
+// JSON returns start.json as last written.
+func (s *Start) JSON() StartJSON {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.json
+}
+
+// errFinished says that a finished record was to be changed.
+var errFinished = errors.New("results: this record is finished; nothing may be changed in it")
+
+// Update changes start.json and writes it whole. It stays incomplete.
+func (s *Start) Update(change func(*StartJSON)) error {
+	return s.write(func(j *StartJSON) {
+		change(j)
+		j.Validity.OK = false
+		if !j.Validity.Has(ReasonIncomplete) {
+			j.Validity.Reasons = append(slices.Clone(j.Validity.Reasons), ReasonIncomplete)
+		}
+	}, false)
+}
+
+// Finish writes start.json for the last time, with the verdict, and gives the
+// folder up. Without a reason the start is valid.
+func (s *Start) Finish(v Validity, now time.Time) error {
+	v.Reasons = slices.DeleteFunc(slices.Clone(v.Reasons), func(r string) bool { return r == ReasonIncomplete })
+	if v.Reasons == nil {
+		v.Reasons = []string{}
+	}
+	v.OK = len(v.Reasons) == 0
+	err := s.write(func(j *StartJSON) {
+		end := now.UTC()
+		j.Validity, j.Finished = v, &end
+	}, true)
+	s.claim.Release()
+	return err
+}
+
+// Abandon gives the folder up unfinished: it goes on saying "incomplete". After
+// Finish it does nothing, so that it can be deferred.
+func (s *Start) Abandon() {
+	s.mu.Lock()
+	s.done = true
+	s.mu.Unlock()
+	s.claim.Release()
+}
+
+func (s *Start) write(change func(*StartJSON), last bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		return errFinished
+	}
+	if err := s.claim.Check(); err != nil {
+		return err
+	}
+	next := s.json
+	change(&next)
+	// What names and orders the record is not the caller's to change.
+	next.SchemaVersion, next.StartID, next.Created = s.json.SchemaVersion, s.json.StartID, s.json.Created
+	if err := writeJSON(filepath.Join(s.dir, StartFile), next); err != nil {
+		return fmt.Errorf("results: %w; check the room and quota there", err)
+	}
+	s.json, s.done = next, last
+	return nil
+}
+
+// Lines opens one of the start's series (MetricsFile, GPUFile) for appending.
+func (s *Start) Lines(name string, o LinesOptions) (*Lines, error) {
+	return OpenLines(filepath.Join(s.dir, name), o)
+}
+
+// Level is the folder of one level.
+type Level struct {
+	start *Start
+	dir   string
+	mu    sync.Mutex
+	done  bool
+}
+
+// LevelName gives the folder of a level: "c16" for a concurrency, "r2.5" for a
+// request rate per second.
+func LevelName(concurrency int, requestRate float64) string {
+	if requestRate > 0 {
+		return "r" + strconv.FormatFloat(requestRate, 'f', -1, 64)
+	}
+	return "c" + strconv.Itoa(concurrency)
+}
+
+// Level makes a level's folder with a run.json that says "incomplete". A start
+// has each level once.
+func (s *Start) Level(plan LevelPlan) (*Level, error) {
+	if !nameOK.MatchString(plan.Name) {
+		return nil, &NameError{"level", plan.Name}
+	}
+	if err := s.claim.Check(); err != nil {
+		return nil, err
+	}
+	j := s.JSON()
+	first := map[string]any{
+		"glm46_schema_version": SchemaVersion,
+		"experiment":           j.Experiment.Name,
+		"level":                plan,
+		"validity":             Validity{Reasons: []string{ReasonIncomplete}, Labels: j.Validity.Labels},
+	}
+	dir := filepath.Join(s.dir, plan.Name)
+	err := makeDir(dir, func(tmp string) error { return writeJSON(filepath.Join(tmp, RunFile), first) })
+	if err != nil {
+		return nil, fmt.Errorf("results: make the level's folder: %w", err)
+	}
+	return &Level{start: s, dir: dir}, nil
+}
+
+// Dir is the level's folder.
+func (l *Level) Dir() string { return l.dir }
+
+// Requests opens the level's request records for appending.
+func (l *Level) Requests(o LinesOptions) (*Lines, error) {
+	return OpenLines(filepath.Join(l.dir, RequestsFile), o)
+}
+
+// Finish replaces run.json by run, which marshals to an object with a
+// "validity" that does not say "incomplete". A level is finished once.
+func (l *Level) Finish(run any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done {
+		return errFinished
+	}
+	if err := l.start.claim.Check(); err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(run, "", "  ")
+	if err != nil {
+		return fmt.Errorf("results: %s: %w", RunFile, err)
+	}
+	var probe struct {
+		Validity *Validity `json:"validity"`
+	}
+	if err := json.Unmarshal(b, &probe); err != nil || probe.Validity == nil || probe.Validity.Has(ReasonIncomplete) {
+		return fmt.Errorf("results: %s/%s: a finished level needs a validity without %q", l.dir, RunFile, ReasonIncomplete)
+	}
+	if err := writeWhole(filepath.Join(l.dir, RunFile), append(b, '\n')); err != nil {
+		return fmt.Errorf("results: %w; check the room and quota there", err)
+	}
+	l.done = true
+	return nil
+}
+
+// CompareLevels orders level names: closed loops by concurrency, then open loops
+// by rate, then the rest by name.
+func CompareLevels(a, b string) int {
+	rank := func(name string) (kind int, n float64) {
+		if len(name) > 1 {
+			if v, err := strconv.ParseFloat(name[1:], 64); err == nil {
+				switch name[0] {
+				case 'c':
+					return 0, v
+				case 'r':
+					return 1, v
+				}
+			}
+		}
+		return 2, 0
+	}
+	ka, na := rank(a)
+	kb, nb := rank(b)
+	return cmp.Or(cmp.Compare(ka, kb), cmp.Compare(na, nb), strings.Compare(a, b))
+}
