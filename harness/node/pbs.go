@@ -121,11 +121,11 @@ func (s *System) Qstat(ctx context.Context, id string) (QstatJob, error) {
 func ParseQstat(b []byte, id string, zone *time.Location) (QstatJob, error) {
 	var doc struct {
 		Jobs map[string]struct {
-			State    looseText      `json:"job_state"`
-			Queue    looseText      `json:"queue"`
-			ExecHost looseText      `json:"exec_host"`
-			Started  looseText      `json:"stime"`
-			RunCount looseText      `json:"run_count"`
+			State    looseText    `json:"job_state"`
+			Queue    looseText    `json:"queue"`
+			ExecHost looseText    `json:"exec_host"`
+			Started  looseText    `json:"stime"`
+			RunCount looseText    `json:"run_count"`
 			List     resourceList `json:"Resource_List"`
 		} `json:"Jobs"`
 	}

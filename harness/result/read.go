@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/glm46/glm46/harness/measure"
 )
 
 // State is what became of a start, or of a level.
@@ -41,41 +43,10 @@ type StartResult struct {
 // LevelResult is one level's folder, read back.
 type LevelResult struct {
 	Name, Dir string
-	Run       Run
+	Run       measure.RunJSON
 	// Raw is run.json as it stands.
 	Raw json.RawMessage
 	Err error
-}
-
-// Run is the part of run.json that reports read. Its flat keys are vLLM's.
-type Run struct {
-	SchemaVersion int      `json:"glm46_schema_version"`
-	Level         RunLevel `json:"level"`
-	Validity      Validity `json:"validity"`
-	Completed     int      `json:"completed"`
-	Failed        int      `json:"failed"`
-	NumPrompts    int      `json:"num_prompts"`
-	DurationS     float64  `json:"duration"`
-	InputTokens   int64    `json:"total_input_tokens"`
-	OutputTokens  int64    `json:"total_output_tokens"`
-	OutputPerS    float64  `json:"output_throughput"`
-	SteadyPerS    float64  `json:"steady_output_throughput"`
-	TPS           float64  `json:"tps"`
-	LatencyS      float64  `json:"latency"`
-	MeanTTFTms    float64  `json:"mean_ttft_ms"`
-	MedianTTFTms  float64  `json:"median_ttft_ms"`
-	P99TTFTms     float64  `json:"p99_ttft_ms"`
-	MeanTPOTms    float64  `json:"mean_tpot_ms"`
-	MedianTPOTms  float64  `json:"median_tpot_ms"`
-	MeanE2ELms    float64  `json:"mean_e2el_ms"`
-	MockSpeed     float64  `json:"mock_speed"`
-}
-
-// RunLevel is the level that a run.json belongs to.
-type RunLevel struct {
-	Name        string  `json:"name"`
-	Concurrency int     `json:"concurrency"`
-	RequestRate float64 `json:"request_rate"`
 }
 
 // ReadAll reads every start under RESULTS, ordered by experiment name, data set
@@ -160,7 +131,7 @@ func readStart(dir, exp, set, id string) (StartResult, bool) {
 		r.Levels = append(r.Levels, l)
 	}
 	sortLevels(r.Levels)
-	if r.Start.Validity.Has(ReasonIncomplete) {
+	if has(r.Start.Validity, measure.ReasonIncomplete) {
 		r.Owner, r.Live, _ = Holder(dir, "owner", 0)
 	}
 	return r, true
@@ -193,11 +164,11 @@ func ParseStart(b []byte) (StartJSON, error) {
 	return s, nil
 }
 
-// ParseRun reads the part of run.json that reports need.
-func ParseRun(b []byte) (Run, error) {
-	var r Run
+// ParseRun reads run.json.
+func ParseRun(b []byte) (measure.RunJSON, error) {
+	var r measure.RunJSON
 	if err := json.Unmarshal(b, &r); err != nil {
-		return Run{}, fmt.Errorf("not a run.json: %w", err)
+		return measure.RunJSON{}, fmt.Errorf("not a run.json: %w", err)
 	}
 	return r, nil
 }
@@ -218,11 +189,11 @@ func (r StartResult) State() State {
 		return StateRefused
 	case r.Start.Failed != nil && len(r.Levels) == 0:
 		return StateFailed
-	case v.Has(ReasonInterrupted):
+	case has(v, measure.ReasonInterrupted):
 		return StateInterrupted
-	case v.Has(ReasonIncomplete) && r.Live:
+	case has(v, measure.ReasonIncomplete) && r.Live:
 		return StateRunning
-	case v.Has(ReasonIncomplete):
+	case has(v, measure.ReasonIncomplete):
 		return StateIncomplete
 	case v.OK:
 		return StateValid
@@ -242,7 +213,7 @@ func (r StartResult) Level(name string) (LevelResult, bool) {
 
 // Finished says whether the level ran to its end, valid or not.
 func (l LevelResult) Finished() bool {
-	return l.Err == nil && !l.Run.Validity.Has(ReasonIncomplete) && !l.Run.Validity.Has(ReasonInterrupted)
+	return l.Err == nil && !has(l.Run.Validity, measure.ReasonIncomplete) && !has(l.Run.Validity, measure.ReasonInterrupted)
 }
 
 // FindResumable returns the starts with that resume key that were broken off
@@ -287,3 +258,5 @@ func FindFinished(results, resumeKey string) ([]StartResult, error) {
 	slices.SortStableFunc(out, func(a, b StartResult) int { return b.Start.Created.Compare(a.Start.Created) })
 	return out, nil
 }
+
+func has(v measure.Validity, r measure.Reason) bool { return slices.Contains(v.Reasons, r) }

@@ -13,9 +13,9 @@
 package result
 
 import (
-	"slices"
 	"time"
 
+	"github.com/glm46/glm46/harness/measure"
 	"github.com/glm46/glm46/harness/node"
 )
 
@@ -23,33 +23,17 @@ import (
 // do not know; a field that changes its meaning raises the version.
 const SchemaVersion = 1
 
-// Codes of [Validity] that this package itself writes or reads.
-// Source: docs/measurement.md, verdict.
+// Reasons of a start's validity beside those of package measure.
 const (
-	ReasonIncomplete  = "incomplete"
-	ReasonInterrupted = "interrupted"
-	ReasonRefused     = "engine_refused"
-	ReasonFailedStart = "failed_start"
-	LabelMock         = "mock"
-	LabelSpedUp       = "sped_up"
+	// ReasonRefused says that the engine does not run this configuration.
+	ReasonRefused measure.Reason = "engine_refused"
+	// ReasonFailedStart says that the server did not start, ReasonServerDied
+	// that it ended while it was being measured.
+	ReasonFailedStart measure.Reason = "failed_start"
+	ReasonServerDied  measure.Reason = "server_died"
+	// ReasonNotStarted says that the walltime left did not suffice.
+	ReasonNotStarted measure.Reason = "not_started_walltime"
 )
-
-// Validity says whether figures may be used, and why not.
-type Validity struct {
-	OK bool `json:"ok"`
-	// Reasons are the codes that make it not valid; Labels those that a reader
-	// must know and that do not.
-	Reasons []string `json:"reasons"`
-	Labels  []string `json:"labels,omitempty"`
-	// Details explains codes of both kinds in words.
-	Details map[string]string `json:"details,omitempty"`
-}
-
-// Has says whether code is among the reasons.
-func (v Validity) Has(code string) bool { return slices.Contains(v.Reasons, code) }
-
-// Labelled says whether code is among the labels.
-func (v Validity) Labelled(code string) bool { return slices.Contains(v.Labels, code) }
 
 // StartJSON is start.json: one life of a server. Absent means not applicable.
 type StartJSON struct {
@@ -63,13 +47,16 @@ type StartJSON struct {
 	Finished *time.Time `json:"finished,omitempty"`
 	// Continues is the start id of the interrupted start that this one continues.
 	Continues string `json:"continues,omitempty"`
+	// SharesServer is the folder, relative to RESULTS, of the start whose server
+	// this one was measured on as well; its log is there.
+	SharesServer string `json:"shares_server,omitempty"`
 
-	Experiment Experiment        `json:"experiment"`
-	Dataset    Dataset           `json:"dataset"`
-	Levels     []LevelPlan       `json:"levels"`
-	Settings   map[string]string `json:"settings,omitempty"`
-	ConfigHash string            `json:"config_hash,omitempty"`
-	ResumeKey  string            `json:"resume_key,omitempty"`
+	Experiment Experiment          `json:"experiment"`
+	Dataset    Dataset             `json:"dataset"`
+	Levels     []measure.LevelInfo `json:"levels"`
+	Settings   map[string]string   `json:"settings,omitempty"`
+	ConfigHash string              `json:"config_hash,omitempty"`
+	ResumeKey  string              `json:"resume_key,omitempty"`
 
 	Model            string `json:"model,omitempty"`
 	ModelFingerprint string `json:"model_fingerprint,omitempty"`
@@ -89,11 +76,11 @@ type StartJSON struct {
 	GPUs      []node.GPU      `json:"gpus,omitempty"`
 	Scheduler *node.Scheduler `json:"scheduler,omitempty"`
 
-	Refused  *Refused  `json:"refused,omitempty"`
-	Failed   *Failed   `json:"failed,omitempty"`
-	Stop     *Stop     `json:"stop,omitempty"`
-	Validity Validity  `json:"validity"`
-	Progress *Progress `json:"progress,omitempty"`
+	Refused  *Refused         `json:"refused,omitempty"`
+	Failed   *Failed          `json:"failed,omitempty"`
+	Stop     *Stop            `json:"stop,omitempty"`
+	Validity measure.Validity `json:"validity"`
+	Progress *Progress        `json:"progress,omitempty"`
 	// Notes are remarks for the reader, in words.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -127,17 +114,6 @@ type Dataset struct {
 	Origin string `json:"origin,omitempty"`
 }
 
-// LevelPlan is one level as it was meant to be run.
-type LevelPlan struct {
-	Name string `json:"name"`
-	// Concurrency is 0 in an open loop, RequestRate (per second) in a closed one.
-	Concurrency int     `json:"concurrency,omitempty"`
-	RequestRate float64 `json:"request_rate,omitempty"`
-	Requests    int     `json:"requests,omitempty"`
-	// OutputTokens caps the targets; 0: full targets.
-	OutputTokens int `json:"output_tokens,omitempty"`
-}
-
 // Mock says that the server was the mock, and which.
 type Mock struct {
 	Version string  `json:"version,omitempty"`
@@ -148,7 +124,7 @@ type Mock struct {
 // Server is what a server said of itself, from its log and its endpoints.
 type Server struct {
 	Version             string  `json:"version,omitempty"`
-	KVTokens            int     `json:"kv_tokens,omitempty"`
+	KVTokens            int64   `json:"kv_tokens,omitempty"`
 	KVCacheGiB          float64 `json:"kv_cache_gib,omitempty"`
 	ModelMemoryGiB      float64 `json:"model_memory_gib,omitempty"`
 	MaxConcurrency      float64 `json:"max_concurrency,omitempty"`

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/glm46/glm46/harness/measure"
 )
 
 // Names of the files in a start's and a level's folder.
@@ -90,7 +92,7 @@ func Create(results string, s StartJSON, o CreateOptions) (*Start, error) {
 		return nil, err
 	}
 	s.SchemaVersion, s.StartID, s.Created, s.Finished = SchemaVersion, id, now.UTC(), nil
-	s.Validity = Validity{Reasons: []string{ReasonIncomplete}, Labels: s.Validity.Labels, Details: s.Validity.Details}
+	s.Validity = incomplete(s.Validity)
 	if s.Kind == "" {
 		s.Kind = "run"
 	}
@@ -213,7 +215,7 @@ func writeWhole(path string, b []byte) error {
 func (s *Start) Dir() string { return s.dir }
 
 // LogPath is where the server's log belongs.
-func (s *Start) LogPath() string { return filepath.Join(s.dir, LogFile) }
+func (s *Start) LogPath() string { return s.Path(LogFile) }
 
 // JSON returns start.json as last written.
 func (s *Start) JSON() StartJSON {
@@ -229,20 +231,20 @@ var errFinished = errors.New("results: this record is finished; nothing may be c
 func (s *Start) Update(change func(*StartJSON)) error {
 	return s.write(func(j *StartJSON) {
 		change(j)
-		j.Validity.OK = false
-		if !j.Validity.Has(ReasonIncomplete) {
-			j.Validity.Reasons = append(slices.Clone(j.Validity.Reasons), ReasonIncomplete)
-		}
+		j.Validity = incomplete(j.Validity)
 	}, false)
 }
 
 // Finish writes start.json for the last time, with the verdict, and gives the
 // folder up. Without a reason the start is valid.
-func (s *Start) Finish(v Validity, now time.Time) error {
-	v.Reasons = slices.DeleteFunc(slices.Clone(v.Reasons), func(r string) bool { return r == ReasonIncomplete })
-	if v.Reasons == nil {
-		v.Reasons = []string{}
+func (s *Start) Finish(v measure.Validity, now time.Time) error {
+	reasons := []measure.Reason{}
+	for _, r := range v.Reasons {
+		if r != measure.ReasonIncomplete && !slices.Contains(reasons, r) {
+			reasons = append(reasons, r)
+		}
 	}
+	v.Reasons = reasons
 	v.OK = len(v.Reasons) == 0
 	err := s.write(func(j *StartJSON) {
 		end := now.UTC()
@@ -281,10 +283,8 @@ func (s *Start) write(change func(*StartJSON), last bool) error {
 	return nil
 }
 
-// Lines opens one of the start's series (MetricsFile, GPUFile) for appending.
-func (s *Start) Lines(name string, o LinesOptions) (*Lines, error) {
-	return OpenLines(filepath.Join(s.dir, name), o)
-}
+// Path names a file in the start's folder (MetricsFile, GPUFile).
+func (s *Start) Path(file string) string { return filepath.Join(s.dir, file) }
 
 // Level is the folder of one level.
 type Level struct {
@@ -303,24 +303,22 @@ func LevelName(concurrency int, requestRate float64) string {
 	return "c" + strconv.Itoa(concurrency)
 }
 
-// Level makes a level's folder with a run.json that says "incomplete". A start
-// has each level once.
-func (s *Start) Level(plan LevelPlan) (*Level, error) {
-	if !nameOK.MatchString(plan.Name) {
-		return nil, &NameError{"level", plan.Name}
+// Level makes the folder of the level run.Level.Name with a run.json that holds
+// what is known beforehand and says "incomplete", whatever run's verdict is. A
+// start has each level once.
+func (s *Start) Level(run *measure.RunJSON) (*Level, error) {
+	name := run.Level.Name
+	if !nameOK.MatchString(name) {
+		return nil, &NameError{"level", name}
 	}
 	if err := s.claim.Check(); err != nil {
 		return nil, err
 	}
-	j := s.JSON()
-	first := map[string]any{
-		"glm46_schema_version": SchemaVersion,
-		"experiment":           j.Experiment.Name,
-		"level":                plan,
-		"validity":             Validity{Reasons: []string{ReasonIncomplete}, Labels: j.Validity.Labels},
-	}
-	dir := filepath.Join(s.dir, plan.Name)
-	err := makeDir(dir, func(tmp string) error { return writeJSON(filepath.Join(tmp, RunFile), first) })
+	first := *run
+	first.SchemaVersion = measure.SchemaVersion
+	first.Validity = incomplete(run.Validity)
+	dir := filepath.Join(s.dir, name)
+	err := makeDir(dir, func(tmp string) error { return writeJSON(filepath.Join(tmp, RunFile), &first) })
 	if err != nil {
 		return nil, fmt.Errorf("results: make the level's folder: %w", err)
 	}
@@ -330,14 +328,27 @@ func (s *Start) Level(plan LevelPlan) (*Level, error) {
 // Dir is the level's folder.
 func (l *Level) Dir() string { return l.dir }
 
-// Requests opens the level's request records for appending.
-func (l *Level) Requests(o LinesOptions) (*Lines, error) {
-	return OpenLines(filepath.Join(l.dir, RequestsFile), o)
+// Path names a file in the level's folder (RequestsFile).
+func (l *Level) Path(file string) string { return filepath.Join(l.dir, file) }
+
+// Update replaces run.json, which goes on saying "incomplete".
+func (l *Level) Update(run *measure.RunJSON) error {
+	r := *run
+	r.Validity = incomplete(run.Validity)
+	return l.write(&r, false)
 }
 
-// Finish replaces run.json by run, which marshals to an object with a
-// "validity" that does not say "incomplete". A level is finished once.
-func (l *Level) Finish(run any) error {
+// Finish replaces run.json for the last time. Its verdict must be made: it may
+// not say "incomplete", nor be neither valid nor not. A level is finished once.
+func (l *Level) Finish(run *measure.RunJSON) error {
+	v := run.Validity
+	if slices.Contains(v.Reasons, measure.ReasonIncomplete) || v.OK != (len(v.Reasons) == 0) {
+		return fmt.Errorf("results: %s: a finished level needs a verdict, got ok %t with reasons %q", l.Path(RunFile), v.OK, v.Reasons)
+	}
+	return l.write(run, true)
+}
+
+func (l *Level) write(run *measure.RunJSON, last bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.done {
@@ -346,21 +357,18 @@ func (l *Level) Finish(run any) error {
 	if err := l.start.claim.Check(); err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(run, "", "  ")
-	if err != nil {
-		return fmt.Errorf("results: %s: %w", RunFile, err)
-	}
-	var probe struct {
-		Validity *Validity `json:"validity"`
-	}
-	if err := json.Unmarshal(b, &probe); err != nil || probe.Validity == nil || probe.Validity.Has(ReasonIncomplete) {
-		return fmt.Errorf("results: %s/%s: a finished level needs a validity without %q", l.dir, RunFile, ReasonIncomplete)
-	}
-	if err := writeWhole(filepath.Join(l.dir, RunFile), append(b, '\n')); err != nil {
+	if err := writeJSON(l.Path(RunFile), run); err != nil {
 		return fmt.Errorf("results: %w; check the room and quota there", err)
 	}
-	l.done = true
+	l.done = last
 	return nil
+}
+
+// incomplete is v with the reason "incomplete" alone; labels and details stay.
+func incomplete(v measure.Validity) measure.Validity {
+	out := measure.IncompleteValidity()
+	out.Labels, out.Details = append(out.Labels, v.Labels...), v.Details
+	return out
 }
 
 // CompareLevels orders level names: closed loops by concurrency, then open loops
