@@ -74,6 +74,9 @@ type Event struct {
 	Tokens int
 }
 
+// Events of one stream, in order. In JSON they are pairs: [[ns, tokens], ...].
+type Events []Event
+
 // Record is all that is kept of one request. Durations count from the start of
 // the run on one monotonic clock and are wall time, never scaled by the mock's
 // speed. A zero Sent, FirstToken, FirstContent, LastToken means "never".
@@ -121,7 +124,7 @@ type Record struct {
 	EventCount int   `json:"event_count"`
 	EventBytes int64 `json:"event_bytes"`
 
-	Events []Event `json:"events"`
+	Events Events `json:"events"`
 }
 
 // Lag is how late the request was sent: Sent - Intended, never negative.
