@@ -1,0 +1,274 @@
+package report
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Format names a way to write a report.
+type Format string
+
+// The formats.
+const (
+	Markdown Format = "md"
+	JSON     Format = "json"
+	CSV      Format = "csv"
+	HTML     Format = "html"
+)
+
+// Formats lists the names of all formats, the default first.
+func Formats() []string { return []string{string(Markdown), string(HTML), string(CSV), string(JSON)} }
+
+// A FormatError says that a format is not known.
+type FormatError struct{ Name string }
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("format %q: want one of %s", e.Name, strings.Join(Formats(), ", "))
+}
+
+// Write writes the report in a format; it fails with a [*FormatError], or where
+// w does.
+func (r *Report) Write(w io.Writer, f Format) error {
+	var b bytes.Buffer
+	switch f {
+	case Markdown, "":
+		r.markdown(&b)
+	case JSON:
+		enc := json.NewEncoder(&b)
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(r); err != nil {
+			return err
+		}
+	case CSV:
+		if err := r.csv(&b); err != nil {
+			return err
+		}
+	case HTML:
+		if err := r.html(&b); err != nil {
+			return err
+		}
+	default:
+		return &FormatError{string(f)}
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// figure prints a number with so many digits, "-" where there is none.
+func figure(v *float64, digits int) string {
+	if v == nil {
+		return "-"
+	}
+	return strconv.FormatFloat(*v, 'f', digits, 64)
+}
+
+// latency prints seconds as the plan does ("58.9s").
+func latency(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return figure(v, 1) + "s"
+}
+
+// throughput prints a level's output throughput; "!" marks a level that is not
+// valid. "-" where it was not measured.
+func (r Row) throughput(level string) string {
+	l, ok := r.Level(level)
+	if !ok || l.Completed == 0 {
+		return "-"
+	}
+	s := strconv.FormatFloat(l.OutputThroughput, 'f', 1, 64)
+	if !l.Valid {
+		s += " !"
+	}
+	return s
+}
+
+// remarks joins labels, equal cells and notes.
+func (r Row) remarks() string {
+	var parts []string
+	if len(r.Labels) > 0 {
+		parts = append(parts, strings.Join(r.Labels, ", "))
+	}
+	if len(r.SameAs) > 0 {
+		parts = append(parts, "= "+strings.Join(r.SameAs, " = "))
+	}
+	for _, n := range r.Notes {
+		parts = append(parts, oneLine(n))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// header names the columns of the results table.
+func (r *Report) header() []string {
+	h := []string{"Exp", "Config", "Dataset", "TPS", "Latency", "Status", "Notes"}
+	for _, l := range r.Levels {
+		h = append(h, l+" tok/s")
+	}
+	return h
+}
+
+// cells gives a row's columns, as header names them.
+func (r *Report) cells(row Row) []string {
+	c := []string{row.Exp, row.Config, row.Dataset, figure(row.TPS, 2), latency(row.LatencySeconds), row.Status.String(), row.remarks()}
+	for _, l := range r.Levels {
+		c = append(c, row.throughput(l))
+	}
+	for i := range c {
+		c[i] = oneLine(c[i])
+		if c[i] == "" {
+			c[i] = "-"
+		}
+	}
+	return c
+}
+
+// legend explains the table's columns and marks.
+func (r *Report) legend() []string {
+	out := []string{"TPS (tokens/s of one stream) and latency: level c1. c<N>: N requests at a time, r<R>: R requests offered a second; tok/s: output tokens per second of the whole level."}
+	if slices.ContainsFunc(r.Rows, func(row Row) bool { return strings.HasSuffix(row.Exp, "*") }) {
+		out = append(out, "*: settings differ from the plan's cell.")
+	}
+	if slices.ContainsFunc(r.Rows, func(row Row) bool {
+		return slices.ContainsFunc(row.Levels, func(l Level) bool { return !l.Valid && l.Completed > 0 })
+	}) {
+		out = append(out, "!: this level is not valid.")
+	}
+	if slices.ContainsFunc(r.Rows, func(row Row) bool { return len(row.SameAs) > 0 }) {
+		out = append(out, "Cells joined by = are one configuration, measured once.")
+	}
+	if slices.ContainsFunc(r.Rows, func(row Row) bool { return slices.Contains(row.Labels, "mock") }) {
+		out = append(out, "mock: figures of the mock server, not of GPUs.")
+	}
+	return out
+}
+
+func (r *Report) markdown(b *bytes.Buffer) {
+	title := oneLine(r.Title)
+	if title == "" {
+		title = "Results"
+	}
+	fmt.Fprintf(b, "# %s\n", mdText(title))
+	if r.Created != nil {
+		fmt.Fprintf(b, "\nWritten %s.\n", r.Created.Format("2006-01-02 15:04:05 UTC"))
+	}
+	if r.Baseline != nil {
+		fmt.Fprintf(b, "\n## Baseline Configuration (%s)\n\n", mdText(r.Baseline.Exp))
+		mdTable(b, []string{"Metric", "Published", "Measured"}, r.Baseline.table())
+		for _, n := range r.Baseline.Notes {
+			fmt.Fprintf(b, "\n%s\n", mdText(oneLine(n)))
+		}
+	}
+	fmt.Fprint(b, "\n## Experiment Results Table\n\n")
+	var rows [][]string
+	for _, row := range r.Rows {
+		rows = append(rows, r.cells(row))
+	}
+	mdTable(b, r.header(), rows)
+	fmt.Fprintln(b)
+	for _, l := range r.legend() {
+		fmt.Fprintf(b, "- %s\n", mdText(l))
+	}
+	if len(r.Unreadable) > 0 {
+		fmt.Fprint(b, "\n## Not readable\n\n")
+		for _, u := range r.Unreadable {
+			fmt.Fprintf(b, "- %s\n", mdText(oneLine(u)))
+		}
+	}
+}
+
+// table gives the baseline's lines: metric, published, measured.
+func (b *Baseline) table() [][]string {
+	var rows [][]string
+	for _, l := range b.Rows {
+		show := func(v *float64) string {
+			s := figure(v, l.Digits)
+			if v != nil && l.Unit != "" {
+				s += " " + l.Unit
+			}
+			return s
+		}
+		rows = append(rows, []string{l.Metric, show(l.Published), show(l.Measured)})
+	}
+	return rows
+}
+
+func mdTable(b *bytes.Buffer, header []string, rows [][]string) {
+	line := func(cells []string) {
+		b.WriteString("|")
+		for _, c := range cells {
+			b.WriteString(" " + mdText(c) + " |")
+		}
+		b.WriteString("\n")
+	}
+	line(header)
+	b.WriteString("|" + strings.Repeat("---|", len(header)) + "\n")
+	for _, r := range rows {
+		line(r)
+	}
+}
+
+// mdEscape neutralises what Markdown or the HTML in it would act upon.
+var mdEscape = strings.NewReplacer(`\`, `\\`, "|", `\|`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`,
+	"<", "&lt;", ">", "&gt;", "&", "&amp;", "!", `\!`, "#", `\#`, "~", `\~`)
+
+func mdText(s string) string { return mdEscape.Replace(s) }
+
+// csvHeader names the columns of the CSV file: one line a row and level. The
+// units are in the names; a reader takes columns by name, new ones come at the
+// end.
+var csvHeader = []string{"exp", "config", "dataset", "status", "codes", "level", "tps", "latency_s", "output_throughput_tok_s",
+	"steady_output_throughput_tok_s", "mean_ttft_ms", "mean_tpot_ms", "mean_prompt_tokens", "mean_completion_tokens",
+	"completed", "requests", "level_valid", "labels", "starts", "vllm_version", "node", "same_as", "notes"}
+
+func (r *Report) csv(b *bytes.Buffer) error {
+	w := csv.NewWriter(b)
+	if err := w.Write(csvHeader); err != nil {
+		return err
+	}
+	num := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+	for _, row := range r.Rows {
+		head := []string{row.Exp, row.Config, row.Dataset, row.Status.String(), strings.Join(row.Status.Codes, " ")}
+		tail := []string{strings.Join(row.Labels, " "), strconv.Itoa(row.Starts), row.VLLMVersion, row.Node, strings.Join(row.SameAs, " "), strings.Join(row.Notes, "; ")}
+		levels := row.Levels
+		if len(levels) == 0 {
+			levels = []Level{{}}
+		}
+		for _, l := range levels {
+			middle := make([]string, 12)
+			middle[0] = l.Name
+			if l.Name != "" {
+				middle = []string{l.Name, num(l.TPS), num(l.LatencySeconds), num(l.OutputThroughput), num(l.SteadyThroughput),
+					num(l.MeanTTFTms), num(l.MeanTPOTms), num(l.PromptTokens), num(l.CompletionTokens),
+					strconv.Itoa(l.Completed), strconv.Itoa(l.Requests), strconv.FormatBool(l.Valid)}
+			}
+			line := slices.Concat(head, middle, tail)
+			for i, c := range line {
+				line[i] = csvText(c)
+			}
+			if err := w.Write(line); err != nil {
+				return err
+			}
+		}
+	}
+	w.Flush()
+	return w.Error()
+}
+
+// csvText keeps a spreadsheet from taking a text for a formula.
+func csvText(s string) string {
+	s = oneLine(s)
+	if s != "" && strings.ContainsRune("=+-@", rune(s[0])) {
+		if _, err := strconv.ParseFloat(s, 64); err != nil {
+			return "'" + s
+		}
+	}
+	return s
+}
