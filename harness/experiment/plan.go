@@ -62,8 +62,10 @@ type Experiment struct {
 	ID string
 	// Config is the plan's short label: "kv=bf16".
 	Config string
-	// Datasets the experiment runs on, in order; at least one. Set holds what it
-	// changes there, by variable name, the experiment's own changes included.
+	// Set holds what the experiment changes against the baseline, in the order of
+	// [Variables].
+	Set []EnvVar
+	// Datasets the experiment runs on, in order; at least one.
 	Datasets []ExperimentDataset
 	// Added marks an experiment of ours, shown and run only on request.
 	Added bool
@@ -81,7 +83,8 @@ type Experiment struct {
 // ExperimentDataset is an experiment on one data set.
 type ExperimentDataset struct {
 	Name string
-	// Set holds the changes against the baseline, in the order of [Variables].
+	// Set holds the changes against the baseline on this data set, the
+	// experiment's own included, in the order of [Variables].
 	Set []EnvVar
 	// Correction is what to know about this cell only.
 	Correction string
@@ -90,14 +93,13 @@ type ExperimentDataset struct {
 // Published are figures that a plan reports for one experiment, to print
 // beside measured ones. Zero: not given.
 type Published struct {
-	Experiment         string
-	TPS                float64 // tokens/s of one stream
-	LatencySeconds     float64
-	ModelMemoryGiB     float64 // per GPU
-	PromptTokens       int
-	CompletionTokens   int
-	Notes              string
-	ConcurrencyStreams int
+	Experiment       string
+	TPS              float64 // tokens/s of one stream
+	LatencySeconds   float64
+	ModelMemoryGiB   float64 // per GPU
+	PromptTokens     int
+	CompletionTokens int
+	Notes            string
 }
 
 // EnvVar is one variable of an environment, or of the job interface.
@@ -173,9 +175,10 @@ type Cell struct {
 	Differs []EnvVar
 
 	shape    vllm.ModelShape
+	model    string
+	short    []EnvVar
 	since    vllm.Version
 	sinceWhy string
-	gpus     int
 }
 
 // Label is the id as reports show it: with a star where the cell is modified.

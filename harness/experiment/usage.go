@@ -39,9 +39,9 @@ func quote(value string) string {
 }
 
 // Nearest returns the candidates closest to name, best first, at most five:
-// those within two edits (case does not count), else those that share the
-// smallest distance if that is under half of the name's length. Ties keep the
-// order of candidates.
+// those at the smallest distance, if that is at most two edits or half of the
+// name's length (case does not count), else those that begin with name. Ties
+// keep the order of candidates.
 func Nearest(name string, candidates []string) []string {
 	if len(name) > 256 {
 		return nil
@@ -63,6 +63,13 @@ func Nearest(name string, candidates []string) []string {
 		}
 		if !slices.Contains(out, s.name) {
 			out = append(out, s.name)
+		}
+	}
+	if len(out) == 0 && len(name) > 1 {
+		for _, c := range candidates {
+			if strings.HasPrefix(strings.ToLower(c), lower) && len(out) < 5 {
+				out = append(out, c)
+			}
 		}
 	}
 	return out
