@@ -1,32 +1,161 @@
 package vllm
 
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+)
+
 // Error types of HTTP answers.
 const (
 	ErrTypeBadRequest  = "BadRequestError"
 	ErrTypeNotFound    = "NotFoundError"
 	ErrTypeInternal    = "InternalServerError"
 	ErrTypeValidation  = "Bad Request"
+	ErrTypeRoute       = "Not Found"
 	ErrTypeUnsupported = "NotImplementedError"
 )
 
-// ErrorBody is the JSON of an HTTP error in version v; param "" is null.
+// EngineDeadMessage is the message of a 500 after the engine's death.
+const EngineDeadMessage = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+
+// DefaultCompletionTokens is max_tokens of a completion that names none; a chat
+// gets what is left of the context.
+//
+// Source: docs/vllm.md section 3.2.
+const DefaultCompletionTokens = 16
+
+// ErrorBody is the JSON of an HTTP error in version v; param "" is null. An
+// object under "error" since 0.10.1, flat before.
 //
 // Source: docs/vllm.md section 3.5.
-func ErrorBody(v Version, status int, typ, message, param string) []byte { return nil }
+func ErrorBody(v Version, status int, typ, message, param string) []byte {
+	p := "null"
+	if param != "" {
+		p = quoteJSON(param)
+	}
+	if v.AtLeast("0.10.1") {
+		return fmt.Appendf(nil, `{"error":{"message":%s,"type":%s,"param":%s,"code":%d}}`, quoteJSON(message), quoteJSON(typ), p, status)
+	}
+	return fmt.Appendf(nil, `{"object":"error","message":%s,"type":%s,"param":%s,"code":%d}`, quoteJSON(message), quoteJSON(typ), p, status)
+}
 
-// UnauthorizedBody answers a request with a wrong key.
-func UnauthorizedBody(v Version) []byte { return []byte(`{"error":"Unauthorized"}`) }
+// ErrorEvents is what a stream carries when its request fails after it began:
+// the error as an event, then [DONE].
+func ErrorEvents(v Version, status int, typ, message string) []byte {
+	out := append([]byte("data: "), ErrorBody(v, status, typ, message, "")...)
+	return append(out, "\n\n"+Done...)
+}
 
-// ContextLengthError checks prompt and output against max_model_len.
-// maxTokens is what the request asked for, 0 if nothing. chat says whether the
-// request is a chat (messages) or a completion. ok is true if it fits; else
-// message and param are the 400's.
-func ContextLengthError(v Version, maxModelLen, promptTokens, maxTokens int, chat bool) (message, param string, ok bool) {
-	return "", "", true
+// UnauthorizedBody answers a request with a wrong key: a string, not an object.
+func UnauthorizedBody() []byte { return []byte(`{"error":"Unauthorized"}`) }
+
+// RouteNotFoundBody answers a path that does not exist.
+func RouteNotFoundBody(v Version) []byte {
+	return ErrorBody(v, http.StatusNotFound, ErrTypeRoute, "Not Found", "")
 }
 
 // ModelNotFound is the 404's message and param.
-func ModelNotFound(v Version, model string) (message, param string) { return "", "" }
+func ModelNotFound(v Version, model string) (message, param string) {
+	if v.AtLeast("0.14.0") {
+		param = "model"
+	}
+	return fmt.Sprintf("The model `%s` does not exist.", model), param
+}
 
-// EngineDeadMessage is the message of a 500 after the engine's death.
-const EngineDeadMessage = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+// ContextLengthError checks prompt and output against max_model_len.
+//
+// maxTokens is what the request asked for, negative if nothing; a completion
+// that names none asks for DefaultCompletionTokens. ok is true if it fits; else
+// message and param are the 400's. Every text holds "maximum context length".
+//
+// Source: docs/vllm.md section 3.5.
+func ContextLengthError(v Version, maxModelLen, promptTokens, maxTokens int) (message, param string, ok bool) {
+	asked := max(0, maxTokens)
+	if promptTokens < maxModelLen && asked <= maxModelLen-promptTokens {
+		return "", "", true
+	}
+	total := promptTokens + asked
+	start := fmt.Sprintf("This model's maximum context length is %d tokens.", maxModelLen)
+	const reduce = "Please reduce the length of the input prompt or the number of requested output tokens."
+	switch {
+	case v.AtLeast("0.20.0"):
+		// The prompt is tokenized only up to one token too many.
+		least, shown := "", promptTokens
+		if room := maxModelLen - asked; room >= 0 && promptTokens > room {
+			least, shown = "at least ", room+1
+		}
+		return fmt.Sprintf("%s However, you requested %d output tokens and your prompt contains %s%d input tokens, for a total of %s%d tokens. %s",
+			start, asked, least, shown, least, shown+asked, reduce), "input_tokens", false
+	case !v.AtLeast("0.11.0"):
+		if maxTokens < 0 {
+			return fmt.Sprintf("%s However, you requested %d tokens in the messages, Please reduce the length of the messages.", start, promptTokens), "", false
+		}
+		return fmt.Sprintf("%s However, you requested %d tokens (%d in the messages, %d in the completion). Please reduce the length of the messages or completion.",
+			start, total, promptTokens, asked), "", false
+	case promptTokens >= maxModelLen:
+		return fmt.Sprintf("%s However, your request has %d input tokens. Please reduce the length of the input messages.", start, promptTokens), "", false
+	case v.AtLeast("0.17.0"):
+		return fmt.Sprintf("%s However, you requested %d output tokens and your prompt contains %d input tokens, for a total of %d tokens (%d + %d = %d > %d). %s",
+			start, asked, promptTokens, total, promptTokens, asked, total, maxModelLen, reduce), "", false
+	}
+	return fmt.Sprintf("'max_tokens' or 'max_completion_tokens' is too large: %d. This model's maximum context length is %d tokens and your request has %d input tokens (%d > %d - %d).",
+		asked, maxModelLen, promptTokens, asked, maxModelLen, promptTokens), "", false
+}
+
+// ModelsBody is the answer to GET /v1/models: one entry a served name.
+// permissionID gives the random part of entry i's permission id.
+//
+// Source: docs/vllm.md section 3.1.
+func ModelsBody(c EngineConfig, created int64, permissionID func(i int) string) []byte {
+	b := []byte(`{"object":"list","data":[`)
+	for i, name := range c.ServedNames {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = fmt.Appendf(b, `{"id":%s,"object":"model","created":%d,"owned_by":"vllm","root":%s,"parent":null,"max_model_len":%d,"permission":[{"id":%s,"object":"model_permission","created":%d,"allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,"allow_search_indices":false,"allow_view":true,"allow_fine_tuning":false,"organization":"*","group":null,"is_blocking":false}]}`,
+			quoteJSON(name), created, quoteJSON(c.Model), c.MaxModelLen, quoteJSON("modelperm-"+permissionID(i)), created)
+	}
+	return append(b, "]}"...)
+}
+
+// VersionBody is the answer to GET /version.
+func VersionBody(v Version) []byte { return []byte(`{"version":` + quoteJSON(v.String()) + `}`) }
+
+// LoadBody is the answer to GET /load.
+func LoadBody(n int) []byte { return []byte(`{"server_load":` + strconv.Itoa(n) + `}`) }
+
+// Route of the server.
+type Route struct {
+	Path    string
+	Methods []string
+	// Dev routes exist only with VLLM_SERVER_DEV_MODE=1.
+	Dev bool
+}
+
+// Routes lists the routes of version v that the start-up log names, in its
+// order. Routes of endpoints that a text model does not serve are left out.
+//
+// Source: docs/vllm.md section 3.1.
+func Routes(v Version) []Route {
+	get, post := []string{"GET"}, []string{"POST"}
+	out := []Route{
+		{Path: "/openapi.json", Methods: []string{"GET", "HEAD"}}, {Path: "/docs", Methods: []string{"GET", "HEAD"}},
+		{Path: "/docs/oauth2-redirect", Methods: []string{"GET", "HEAD"}}, {Path: "/redoc", Methods: []string{"GET", "HEAD"}},
+		{Path: "/health", Methods: get}, {Path: "/load", Methods: get},
+		{Path: "/ping", Methods: post}, {Path: "/ping", Methods: get},
+		{Path: "/tokenize", Methods: post}, {Path: "/detokenize", Methods: post},
+		{Path: "/v1/models", Methods: get}, {Path: "/version", Methods: get},
+	}
+	if v.AtLeast("0.10.0") {
+		out = append(out, Route{Path: "/v1/responses", Methods: post})
+	}
+	out = append(out,
+		Route{Path: "/v1/chat/completions", Methods: post}, Route{Path: "/v1/completions", Methods: post},
+		Route{Path: "/invocations", Methods: post}, Route{Path: "/metrics", Methods: get},
+		Route{Path: "/server_info", Methods: get, Dev: true}, Route{Path: "/reset_prefix_cache", Methods: post, Dev: true},
+		Route{Path: "/sleep", Methods: post, Dev: true}, Route{Path: "/wake_up", Methods: post, Dev: true},
+		Route{Path: "/is_sleeping", Methods: get, Dev: true},
+	)
+	return out
+}

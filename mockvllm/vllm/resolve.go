@@ -266,7 +266,7 @@ func (c *EngineConfig) checkModel(o ResolveOptions) *RefusalError {
 	case n == 0 && !c.Args.Set["--max-model-len"]:
 		c.MaxModelLen = limit
 	case n == -1 && c.Version.AtLeast("0.16.0"):
-		c.Warnings = slices.Clip(c.Warnings)
+		// "auto": the engine fits it to the KV cache after profiling.
 	case n < 1:
 		return refuse("max_model_len_positive", "ValueError", "ModelConfig", "--max-model-len must be at least 1",
 			"max_model_len must be a positive integer, got %d", n)
@@ -458,6 +458,7 @@ func (c *EngineConfig) resolveScheduler(ResolveOptions) *RefusalError {
 	if length < 0 {
 		length = c.Shape.MaxPositionEmbeddings
 	}
+	length = max(1, length)
 	seqsExplicit := c.Args.Set["--max-num-seqs"]
 	if !seqsExplicit {
 		c.MaxNumSeqs = DefaultMaxNumSeqs * factor
