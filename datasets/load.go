@@ -31,3 +31,13 @@ type LoadOptions struct {
 func Load(ctx context.Context, path, name string, opts LoadOptions) (*Set, error) {
 	return nil, errors.New("datasets.Load: not written yet")
 }
+
+// setFileNames lists the names under which a set may lie in its folder, in the
+// order in which they are looked for.
+func setFileNames(name string) []string {
+	var out []string
+	for _, ext := range []string{".jsonl.zst", ".jsonl", ".jsonl.gz", ".json", ".jsonl.xz", ".jsonl.bz2", ".json.zst", ".json.gz", ".tar", ".tar.zst", ".tar.gz", ".txt", ""} {
+		out = append(out, name+ext)
+	}
+	return out
+}

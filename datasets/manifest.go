@@ -1,5 +1,16 @@
 package datasets
 
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+)
+
 // ManifestSchema names the version of manifest.json that is written.
 const ManifestSchema = "glm46.datasets.manifest/1"
 
@@ -72,4 +83,71 @@ type Bucket struct {
 	From  int64 `json:"from"`
 	To    int64 `json:"to"`
 	Count int64 `json:"count"`
+}
+
+// maxManifestBytes is more than any manifest of ours; a larger file is none.
+const maxManifestBytes = 8 << 20
+
+// readManifestFile reads the manifest of a folder; without one it returns an
+// empty manifest. A manifest that cannot be read is *InvalidError.
+func readManifestFile(dir string) (*ManifestFile, error) {
+	path := filepath.Join(dir, ManifestFileName)
+	empty := &ManifestFile{Schema: ManifestSchema, Sets: map[string]*Manifest{}}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return empty, nil
+	}
+	bad := func(field, what string) error {
+		return &InvalidError{Faults: []Fault{{File: path, Field: field, Code: "manifest", What: what,
+			Do: "remove the file (a set without manifest is accepted), or make the set again"}}}
+	}
+	if err != nil {
+		return nil, bad("", "cannot be read: "+errText(err))
+	}
+	if info.Size() > maxManifestBytes {
+		return nil, bad("", fmt.Sprintf("is %d bytes long: not a manifest", info.Size()))
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, bad("", "cannot be read: "+errText(err))
+	}
+	var m ManifestFile
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, bad("", "is not a manifest: "+err.Error())
+	}
+	if m.Schema != ManifestSchema {
+		return nil, bad("schema", fmt.Sprintf("want %q, got %.80q", ManifestSchema, m.Schema))
+	}
+	for name, set := range m.Sets {
+		if set == nil {
+			return nil, bad("sets."+name, "is null")
+		}
+	}
+	if m.Sets == nil {
+		m.Sets = map[string]*Manifest{}
+	}
+	return &m, nil
+}
+
+// writeManifestFile replaces the manifest of a folder, whole.
+func writeManifestFile(dir string, m *ManifestFile) error {
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	path := filepath.Join(dir, ManifestFileName)
+	if err := renameio.WriteFile(path, append(data, '\n'), 0o666, renameio.WithTempDir(dir)); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// errText is the reason of a file error without the path, which the caller
+// names itself.
+func errText(err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err.Error()
+	}
+	return err.Error()
 }

@@ -1,0 +1,155 @@
+package datasets
+
+import (
+	"hash/maphash"
+)
+
+// blockBytes stands for a block of BlockTokens where there is no tokenizer:
+// about 4 bytes a token.
+const blockBytes = 4 * BlockTokens
+
+// maxPrefixBlocks bounds the memory of a prefixIndex (16 MiB): 64,000 tokens x
+// 256 samples. Prompts beyond that are compared with those before.
+const maxPrefixBlocks = 1 << 20
+
+// tokenEncoder is a TokenCounter that can also name the tokens.
+type tokenEncoder interface {
+	EncodeTokens(dst []int32, text string) []int32
+}
+
+// prefixIndex plays an unlimited prefix cache: it remembers every block of
+// every prompt, each hashed together with all before it, as vLLM does.
+type prefixIndex struct {
+	seed    maphash.Seed
+	blocks  hashTable
+	encoder tokenEncoder // nil: blocks of bytes
+	ids     []int32
+	buf     []byte
+
+	tokens    int64   // of all prompts
+	hitTokens float64 // of those, served by earlier prompts
+}
+
+func newPrefixIndex(counter TokenCounter) *prefixIndex {
+	p := &prefixIndex{seed: maphash.MakeSeed(), blocks: hashTable{limit: maxPrefixBlocks}}
+	p.encoder, _ = counter.(tokenEncoder)
+	return p
+}
+
+// share is the share of tokens served, 0 to 1.
+func (p *prefixIndex) share() float64 {
+	if p.tokens == 0 {
+		return 0
+	}
+	return p.hitTokens / float64(p.tokens)
+}
+
+// add runs one prompt of so many tokens through the cache.
+func (p *prefixIndex) add(text []byte, tokens int64) {
+	if len(text) == 0 || tokens <= 0 {
+		return
+	}
+	p.tokens += tokens
+	if p.encoder != nil {
+		p.addTokens(text, tokens)
+		return
+	}
+	chain, hits, missed := uint64(0), 0, false
+	for i := 0; i+blockBytes < len(text); i += blockBytes { // never the last token
+		chain = mix(chain ^ maphash.Bytes(p.seed, text[i:i+blockBytes]))
+		if !missed && p.blocks.has(chain) {
+			hits++
+			continue
+		}
+		missed = true
+		p.blocks.put(chain, 0)
+	}
+	p.hitTokens += float64(tokens) * float64(hits*blockBytes) / float64(len(text))
+}
+
+func (p *prefixIndex) addTokens(text []byte, tokens int64) {
+	p.ids = p.encoder.EncodeTokens(p.ids[:0], string(text))
+	chain, hits, missed := uint64(0), 0, false
+	for i := 0; i+BlockTokens < len(p.ids); i += BlockTokens {
+		p.buf = p.buf[:0]
+		for _, id := range p.ids[i : i+BlockTokens] {
+			p.buf = append(p.buf, byte(id), byte(id>>8), byte(id>>16), byte(id>>24))
+		}
+		chain = mix(chain ^ maphash.Bytes(p.seed, p.buf))
+		if !missed && p.blocks.has(chain) {
+			hits++
+			continue
+		}
+		missed = true
+		p.blocks.put(chain, 0)
+	}
+	p.hitTokens += float64(tokens) * float64(hits*BlockTokens) / float64(max(len(p.ids), 1))
+}
+
+func mix(z uint64) uint64 {
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// hashTable maps 64-bit hashes to small numbers, up to limit of them: open
+// addressing, since a Go map takes three times the memory. Two different
+// things share a hash with a chance below 1e-7 at a million entries.
+type hashTable struct {
+	keys  []uint64 // 0: free
+	vals  []uint32
+	n     int
+	limit int
+}
+
+func (t *hashTable) find(key uint64) int {
+	mask := uint64(len(t.keys) - 1)
+	i := key & mask
+	for t.keys[i] != 0 && t.keys[i] != key {
+		i = (i + 1) & mask
+	}
+	return int(i)
+}
+
+func fixKey(key uint64) uint64 { return max(key, 1) }
+
+func (t *hashTable) has(key uint64) bool {
+	_, ok := t.get(key)
+	return ok
+}
+
+func (t *hashTable) get(key uint64) (uint32, bool) {
+	if t.n == 0 {
+		return 0, false
+	}
+	i := t.find(fixKey(key))
+	return t.vals[i], t.keys[i] != 0
+}
+
+// put adds a key that is not there yet; false if the table is full.
+func (t *hashTable) put(key uint64, val uint32) bool {
+	if t.n >= t.limit {
+		return false
+	}
+	if 4*(t.n+1) > 3*len(t.keys) {
+		t.grow()
+	}
+	i := t.find(fixKey(key))
+	if t.keys[i] == 0 {
+		t.n++
+	}
+	t.keys[i], t.vals[i] = fixKey(key), val
+	return true
+}
+
+func (t *hashTable) grow() {
+	old := *t
+	size := max(2*len(old.keys), 256)
+	t.keys, t.vals = make([]uint64, size), make([]uint32, size)
+	for i, k := range old.keys {
+		if k != 0 {
+			j := t.find(k)
+			t.keys[j], t.vals[j] = k, old.vals[i]
+		}
+	}
+}
