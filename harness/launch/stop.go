@@ -187,13 +187,13 @@ func (p *Process) waitGone(ctx context.Context, d time.Duration, rootOnly bool) 
 	for {
 		alive := p.snapshot()
 		if len(alive) == 0 {
-			// The first process is dead; wait until it has been collected.
+			// All are dead. Once the first one has been collected, look again to
+			// collect those that came to us by that.
 			select {
 			case <-p.exited:
-				return nil
-			case <-deadline.C:
-				return nil
+			case <-time.After(killGrace):
 			}
+			return p.snapshot()
 		}
 		select {
 		case <-ctx.Done():
