@@ -110,6 +110,9 @@ func (w *LineWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.f == nil {
+		if errors.Is(w.err, errClosed) {
+			return nil
+		}
 		return w.err
 	}
 	err := errors.Join(w.flush(), w.f.Sync(), w.f.Close(), w.enc.Close())

@@ -35,11 +35,15 @@ type Window struct {
 	PeakInFlight int     `json:"peak_in_flight"`
 	MeanInFlight float64 `json:"mean_in_flight"`
 	// Completions are requests that ended well inside the window.
-	Completions            int     `json:"completions"`
-	Tokens                 float64 `json:"tokens"`
-	SteadyOutputThroughput float64 `json:"steady_output_throughput"`
-	SteadyRequestsPerS     float64 `json:"steady_request_throughput"`
-	SteadyTotalThroughput  float64 `json:"steady_total_token_throughput"`
+	Completions int `json:"completions"`
+	// Start and End on the clock of the records, in wall time.
+	Start                  time.Duration `json:"-"`
+	End                    time.Duration `json:"-"`
+	Segment                int           `json:"-"`
+	Tokens                 float64       `json:"tokens"`
+	SteadyOutputThroughput float64       `json:"steady_output_throughput"`
+	SteadyRequestsPerS     float64       `json:"steady_request_throughput"`
+	SteadyTotalThroughput  float64       `json:"steady_total_token_throughput"`
 }
 
 // SLO is what a request must meet to count as good. Zero means not asked.

@@ -1,7 +1,5 @@
 package measure
 
-import "errors"
-
 // SchemaVersion of run.json. It grows when a key changes its meaning.
 const SchemaVersion = 1
 
@@ -233,11 +231,6 @@ type StatBlock struct {
 	MedianHigh float64 `json:"median_ci_high"`
 	Method     string  `json:"method"`
 }
-
-var errNotYet = errors.New("measure: not implemented yet")
-
-// Summarize computes the metrics of a level from its records alone.
-func Summarize(src Source, opt SummaryOptions) (*Metrics, error) { return nil, errNotYet }
 
 // IncompleteRun is the run.json that a level's folder holds from the beginning.
 func IncompleteRun() *RunJSON {
