@@ -169,8 +169,9 @@ func (c Cell) speculation(v vllm.Version) ([]string, *Refusal) {
 	if err == nil {
 		return argv, nil
 	}
-	if len(argv) == 0 {
-		// The version cannot do it; what one would write is still shown.
+	if len(argv) == 0 || method == "mtp" && !v.AtLeast("0.8.3") {
+		// The version cannot do it; what one would write is still shown. The pair
+		// of flags cannot name MTP.
 		argv = []string{"--speculative-config", fmt.Sprintf(`{"method":%q,"num_speculative_tokens":%d}`, method, s.MTPNumTokens)}
 	}
 	return argv, engineRefusal(err)

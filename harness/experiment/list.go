@@ -26,13 +26,15 @@ type ListOptions struct {
 
 // List is the JSON document of `glm46 list`.
 type List struct {
-	Plan        string     `json:"plan"`
-	Model       string     `json:"model"`
-	GPUs        int        `json:"gpus"`
-	GPU         string     `json:"gpu,omitempty"`
-	VLLMVersion string     `json:"vllm_version"`
-	Base        string     `json:"base"`
-	Cells       []ListCell `json:"cells"`
+	Plan        string `json:"plan"`
+	Model       string `json:"model"`
+	GPUs        int    `json:"gpus"`
+	GPU         string `json:"gpu,omitempty"`
+	VLLMVersion string `json:"vllm_version"`
+	Base        string `json:"base"`
+	// Note is Plan.VersionNote.
+	Note  string     `json:"note,omitempty"`
+	Cells []ListCell `json:"cells"`
 
 	baseline []EnvVar
 	groups   []Group
@@ -82,7 +84,7 @@ func (p *Plan) NewList(cells []Cell, o ListOptions) List {
 	if o.Version.IsZero() {
 		o.Version = vllm.MustVersion(vllm.DefaultVersion)
 	}
-	l := List{Plan: p.Name, Model: p.Model, GPUs: p.GPUs, GPU: p.GPU, VLLMVersion: o.Version.String(), Base: "eager", Cells: []ListCell{}, groups: p.Groups}
+	l := List{Plan: p.Name, Model: p.Model, GPUs: p.GPUs, GPU: p.GPU, VLLMVersion: o.Version.String(), Base: "eager", Note: p.VersionNote(o.Version), Cells: []ListCell{}, groups: p.Groups}
 	if o.Model != "" {
 		l.Model = o.Model
 	}
@@ -178,8 +180,11 @@ func (l List) Text(o ListOptions) string {
 	w.line(title)
 	w.head("model", fmt.Sprintf("%s on %d x %s, vLLM %s", l.Model, l.GPUs, orText(l.GPU, "GPU"), l.VLLMVersion))
 	w.head("baseline", l.Base+": "+joinVars(l.baseline))
+	if l.Note != "" {
+		w.head("note", l.Note)
+	}
+	refused := l.overview(&w)
 	group := -1
-	refused := 0
 	for _, c := range l.Cells {
 		if c.Group != group {
 			group = c.Group
@@ -191,14 +196,35 @@ func (l List) Text(o ListOptions) string {
 				l.groupNotes(&w, c.Group)
 			}
 		}
-		if !c.Accepted {
-			refused++
-		}
 		w.cell(c)
 	}
 	w.line("")
 	w.line(l.summary(refused))
 	return w.String()
+}
+
+// overview writes one line a cell and counts the refused ones.
+func (l List) overview(w *textWriter) (refused int) {
+	w.line("")
+	w.line(fmt.Sprintf("%-8s %-5s %-18s %-9s %s", "Exp", "Data", "Config", "vLLM", "Same as"))
+	for _, c := range l.Cells {
+		if !c.Accepted {
+			refused++
+		}
+		same := strings.Join(c.SameAs, " ")
+		if c.State != "" {
+			same = strings.TrimSpace(c.State + "  " + same)
+		}
+		w.column(fmt.Sprintf("%-8s %-5s %-18s %-9s", c.ID, c.Dataset, c.Config, acceptance(c)), same)
+	}
+	return refused
+}
+
+func acceptance(c ListCell) string {
+	if c.Accepted {
+		return "accepted"
+	}
+	return "refused"
 }
 
 func (l List) groupNotes(w *textWriter, id int) {
@@ -244,10 +270,7 @@ type textWriter struct {
 func (w *textWriter) line(s string) { w.WriteString(strings.TrimRight(s, " ") + "\n") }
 
 func (w *textWriter) cell(c ListCell) {
-	state := "accepted"
-	if !c.Accepted {
-		state = "refused"
-	}
+	state := acceptance(c)
 	if c.Added {
 		state += ", added"
 	}
@@ -273,7 +296,8 @@ func (w *textWriter) cell(c ListCell) {
 	if len(c.SameAs) > 0 {
 		w.field("equals", indent, strings.Join(c.SameAs, " "))
 	}
-	w.field("levels", indent, levelsText(c.Levels)+"; hash "+c.ConfigHash)
+	w.field("levels", indent, levelsText(c.Levels))
+	w.field("hash", indent, c.ConfigHash)
 	if !c.Accepted {
 		w.field("reason", indent, c.Reason)
 	}

@@ -340,7 +340,7 @@ func (r *reader) plan(root ast.Node) *Plan {
 	p.TensorParallelSize = p.GPUs
 	with("tensor_parallel_size", func(e entry) { p.TensorParallelSize = r.number(e, 1, max(1, p.GPUs)) })
 	p.Shape.Name = p.Model
-	with("shape", func(e entry) { r.shape(e, &p.Shape) })
+	with("shape", func(e entry) { r.shape(e, p) })
 	with("datasets", func(e entry) { r.datasets(e, p) })
 
 	p.Baseline = documentedBaseline
@@ -389,13 +389,18 @@ func (r *reader) check(tok *token.Token, err error) {
 	}
 }
 
-var shapeKeys = []string{"architecture", "max_position_embeddings", "layers", "attention_heads", "kv_heads", "experts", "mtp", "dtype"}
+var shapeKeys = []string{"architecture", "since", "max_position_embeddings", "layers", "attention_heads", "kv_heads", "experts", "mtp", "dtype"}
 
-func (r *reader) shape(e entry, s *vllm.ModelShape) {
+func (r *reader) shape(e entry, p *Plan) {
+	s := &p.Shape
 	for _, f := range r.mapping(e.value, "shape", shapeKeys) {
 		switch f.key {
 		case "architecture":
 			s.Architecture = r.word(f)
+		case "since":
+			v, err := vllm.ParseVersion(r.text(f))
+			r.check(f.tok, err)
+			p.ModelSince = v
 		case "max_position_embeddings":
 			s.MaxPositionEmbeddings = r.number(f, 1, maxTokens)
 		case "layers":

@@ -1,6 +1,8 @@
 package experiment
 
 import (
+	"fmt"
+
 	"github.com/glm46/glm46/mockvllm/vllm"
 )
 
@@ -19,6 +21,9 @@ type Plan struct {
 	// Shape is what is known about the model beforehand, for refusals that need
 	// no GPU. A zero field means "not known": nothing is refused for it.
 	Shape vllm.ModelShape
+	// ModelSince is the first vLLM version with a class for the model; zero: not
+	// known.
+	ModelSince vllm.Version
 	// TensorParallelSize is the baseline's.
 	TensorParallelSize int
 	// Datasets in the order of the file.
@@ -191,6 +196,20 @@ func (c Cell) Label() string {
 
 // Shape is what is known about the model of the cell's plan.
 func (c Cell) Shape() vllm.ModelShape { return c.shape }
+
+// VersionNote says what to know about running the whole plan on vLLM v; "" for
+// nothing. It refuses nothing: a build may have the model's class by other ways
+// (a plug-in, a patch), and the engine's own words decide.
+func (p *Plan) VersionNote(v vllm.Version) string {
+	if p.ModelSince.IsZero() || v.Compare(p.ModelSince) >= 0 {
+		return ""
+	}
+	what := p.Shape.Architecture
+	if what == "" {
+		what = p.Model
+	}
+	return fmt.Sprintf("vLLM %s as released has no class for this model (%s came with %s); expect the start to fail unless the installed build adds it", v, what, p.ModelSince)
+}
 
 // Configuration is one thing to measure: cells that are the same share it.
 type Configuration struct {

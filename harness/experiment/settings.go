@@ -297,7 +297,7 @@ func checkDraftModel(v string) error {
 	if v == "[ngram]" {
 		return nil
 	}
-	if v == "" || len(v) > 1024 || v[0] == '-' || v[0] == '[' {
+	if v == "" || len(v) > 1024 || v[0] == '-' || v[0] == '[' || v != strings.TrimSpace(v) {
 		return errValue
 	}
 	for _, r := range v {
