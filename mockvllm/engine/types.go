@@ -42,6 +42,16 @@ func (r *Request) promptTokens() int {
 	return r.PromptTokens
 }
 
+func (r *Request) sample() Sampling {
+	switch {
+	case r.Temperature <= 0:
+		return SampleGreedy
+	case r.TopP > 0 && r.TopP < 1:
+		return SampleTopP
+	}
+	return SampleTemperature
+}
+
 // Policies of the waiting queue.
 const (
 	PolicyFCFS     = "fcfs"
@@ -78,6 +88,9 @@ type Config struct {
 	// CountLookupsOnAdmission counts prefix-cache queries only for requests that
 	// are then admitted (later vLLM); otherwise every lookup counts (0.11.1).
 	CountLookupsOnAdmission bool
+	// IgnorePreemptedLookups leaves the look-ups of preempted requests out of the
+	// counters (vLLM since 0.10.2).
+	IgnorePreemptedLookups bool
 	// ReuseUnhashedFirst puts freed blocks without content worth keeping in front
 	// of the free list (later vLLM).
 	ReuseUnhashedFirst bool
