@@ -1,6 +1,10 @@
 package vllm
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Phase is a stage of a start, in order.
 type Phase int
@@ -48,55 +52,96 @@ const (
 	APIServer ProcessRole = iota
 	EngineCore
 	Worker
-	Bare // uvicorn's own lines: no prefix, no vLLM header
+	// Bare lines have neither prefix nor header: the HTTP server's own lines
+	// and progress bars.
+	Bare
 )
 
 // LogLine is one record of the log. Render gives the bytes.
 type LogLine struct {
-	Phase  Phase
+	Phase Phase
+	// At is the share of the phase's time that has passed, 0 to 1.
+	At     float64
 	Stream Stream
 	Proc   Process
-	// Level is "INFO", "WARNING", "ERROR", "DEBUG", or "" for raw text.
+	// Level is "INFO", "WARNING", "ERROR", "DEBUG", or "" for text without a
+	// header (tracebacks, progress bars, uvicorn).
 	Level string
-	// Source is "file.py:line".
+	// Source is "file.py:line". Line numbers are of one release and cosmetic.
 	Source string
 	// Text may hold "\n": each part is prefixed when rendered.
 	Text string
 }
 
-// StartupFacts are the numbers a start prints.
-type StartupFacts struct {
-	PID            int // of the API server; others follow
-	Host           string
-	Port           int
-	ModelMemoryGiB float64
-	Shards         int // safetensors files; 0: 92
-
-	WeightsTime, LoadTime              time.Duration
-	CompileTime, DynamoTime, GraphTime time.Duration
-	CompileCached                      bool
-	ProfileTime                        time.Duration
-	CaptureTime                        time.Duration
-	CaptureGiB                         float64
-	EngineInitTime                     time.Duration // profile, KV cache, compile, capture
-	KVMemoryGiB                        float64
-	KVBlocks                           int
-	KVTokens                           int64
-	MaxConcurrency                     float64
-	MoEConfigDefault                   bool
-	// DeviceName as in the MoE file name, "NVIDIA_H200" by default.
-	DeviceName string
-}
-
-// StartupLines gives the log of a successful start of version v, in order.
+// Prefix is the process prefix that version v writes, with its blank; "" where
+// it writes none.
 //
 // Source: docs/vllm.md section 2.
-func StartupLines(v Version, c EngineConfig, f StartupFacts) []LogLine { return nil }
+func (p Process) Prefix(v Version, c EngineConfig) string {
+	role := p.Role
+	if role == Worker && c.TensorParallelSize*c.PipelineParallelSize <= 1 {
+		role = EngineCore // one GPU: the engine core is its own worker
+	}
+	name := ""
+	switch role {
+	case APIServer:
+		if v.AtLeast("0.10.1") {
+			name = "APIServer"
+		}
+	case EngineCore:
+		switch {
+		case v.AtLeast("0.18.0") && c.DataParallelSize <= 1:
+			name = "EngineCore"
+		case v.AtLeast("0.10.2"):
+			name = "EngineCore_DP0"
+		case v.AtLeast("0.10.1"):
+			name = "EngineCore_0"
+		}
+	case Worker:
+		switch {
+		case v.AtLeast("0.10.2"):
+			name = fmt.Sprintf("Worker_TP%d", p.Rank)
+			if c.EnableExpertParallel {
+				name += fmt.Sprintf("_EP%d", p.Rank)
+			}
+		case v.AtLeast("0.10.1"):
+			name = fmt.Sprintf("VllmWorker TP%d", p.Rank)
+		default:
+			name = fmt.Sprintf("VllmWorker rank=%d", p.Rank)
+		}
+	}
+	if name == "" {
+		return ""
+	}
+	return fmt.Sprintf("(%s pid=%d) ", name, p.PID)
+}
 
 // Render writes the line as version v does at that instant, with a final
-// newline: process prefix, level, date, source; multi-line texts repeat the
-// prefix after "\r\n". Colour is never written (not a terminal).
-func (l LogLine) Render(v Version, c EngineConfig, at time.Time) string { return "" }
+// newline: process prefix, level, date, source. A text of several lines repeats
+// level, date and source after "\r\n" and the process prefix after the newline.
+// Colour is never written (the log is not a terminal).
+//
+// Source: docs/vllm.md section 2.
+func (l LogLine) Render(v Version, c EngineConfig, at time.Time) string {
+	prefix := l.Proc.Prefix(v, c)
+	if l.Level == "" {
+		var b strings.Builder
+		for _, part := range strings.Split(l.Text, "\n") {
+			b.WriteString(prefix + part + "\n")
+		}
+		return b.String()
+	}
+	open, end := "[", "] "
+	if !v.AtLeast("0.8.0") {
+		open = ""
+	}
+	header := l.Level + " " + at.Format("01-02 15:04:05") + " " + open + l.Source + end
+	return prefix + header + strings.ReplaceAll(l.Text, "\n", "\r\n"+prefix+header) + "\n"
+}
+
+// StatsIntervalDefault is the time between periodic lines
+// (VLLM_LOG_STATS_INTERVAL).
+const StatsIntervalDefault = 10 * time.Second
 
 // PeriodicStats are the figures of the line that is logged every 10 s.
 type PeriodicStats struct {
@@ -106,42 +151,68 @@ type PeriodicStats struct {
 	KVUsage, PrefixHitRate float64
 }
 
-// StatsIntervalDefault is the time between periodic lines
-// (VLLM_LOG_STATS_INTERVAL).
-const StatsIntervalDefault = 10 * time.Second
-
-// PeriodicLine is the periodic statistics line of version v.
-func PeriodicLine(v Version, s PeriodicStats) LogLine { return LogLine{} }
+// PeriodicLine is the periodic statistics line of version v, written by the API
+// server. vLLM logs it at INFO while there was traffic in this or the previous
+// interval, else at DEBUG; the caller decides.
+//
+// Source: docs/vllm.md section 2.
+func PeriodicLine(v Version, s PeriodicStats) LogLine {
+	deferred := ""
+	if s.Deferred > 0 && v.AtLeast("0.27.0") {
+		deferred = fmt.Sprintf(", Deferred: %d reqs", s.Deferred)
+	}
+	return LogLine{
+		Phase: PhaseServing, Level: "INFO", Source: "loggers.py:208", Proc: Process{Role: APIServer},
+		Text: fmt.Sprintf("Engine 000: Avg prompt throughput: %.1f tokens/s, Avg generation throughput: %.1f tokens/s, Running: %d reqs, Waiting: %d reqs%s, GPU KV cache usage: %.1f%%, Prefix cache hit rate: %.1f%%",
+			s.PromptTokensPerSecond, s.GenerationTokensPerSecond, s.Running, s.Waiting, deferred, 100*s.KVUsage, 100*s.PrefixHitRate),
+	}
+}
 
 // SpecDecodeStats are counts since the last such line.
 type SpecDecodeStats struct {
 	Interval                               time.Duration
 	NumDrafts, DraftTokens, AcceptedTokens int64
-	AcceptedPerPos                         []int64
-	NumSpecTokens                          int
+	// AcceptedPerPos has one count a draft position.
+	AcceptedPerPos []int64
 }
 
 // SpecDecodeLine is the line that follows the periodic one; ok is false when
 // nothing was drafted.
-func SpecDecodeLine(v Version, s SpecDecodeStats) (line LogLine, ok bool) { return LogLine{}, false }
-
-// FailureFacts shape the lines of a failed start or a dead engine.
-type FailureFacts struct {
-	PID   int
-	Phase Phase
-	Rank  int
-	// Text overrides the message of the first error.
-	Text string
-	// Kind is the Python exception of the first error.
-	Kind string
+//
+// Source: docs/vllm.md section 2.
+func SpecDecodeLine(v Version, s SpecDecodeStats) (line LogLine, ok bool) {
+	if s.NumDrafts <= 0 || s.DraftTokens <= 0 {
+		return LogLine{}, false
+	}
+	length := 1 + float64(s.AcceptedTokens)/float64(s.NumDrafts)
+	rate := 100 * float64(s.AcceptedTokens) / float64(s.DraftTokens)
+	positions := make([]string, len(s.AcceptedPerPos))
+	for i, n := range s.AcceptedPerPos {
+		positions[i] = fmt.Sprintf("%.3f", float64(n)/float64(s.NumDrafts))
+	}
+	perPos := strings.Join(positions, ", ")
+	line = LogLine{Phase: PhaseServing, Level: "INFO", Source: "metrics.py:100", Proc: Process{Role: APIServer}}
+	switch {
+	case v.AtLeast("0.10.2"):
+		perSecond := func(n int64) float64 {
+			if s.Interval <= 0 {
+				return 0
+			}
+			return float64(n) / s.Interval.Seconds()
+		}
+		line.Text = fmt.Sprintf("SpecDecoding metrics: Mean acceptance length: %.2f, Accepted throughput: %.2f tokens/s, Drafted throughput: %.2f tokens/s, Accepted: %d tokens, Drafted: %d tokens, Per-position acceptance rate: %s, Avg Draft acceptance rate: %.1f%%",
+			length, perSecond(s.AcceptedTokens), perSecond(s.DraftTokens), s.AcceptedTokens, s.DraftTokens, perPos, rate)
+	case v.AtLeast("0.8.5"):
+		line.Text = fmt.Sprintf("SpecDecoding metrics: Draft acceptance rate: %.1f%%, Mean acceptance length: %.2f, Accepted: %d tokens, Drafted: %d tokens, Per-position acceptance rate: %s",
+			rate, length, s.AcceptedTokens, s.DraftTokens, perPos)
+	default:
+		line.Text = fmt.Sprintf("SpecDecoding metrics: Draft acceptance rate: %.1f%%, Accepted: %d tokens, Drafted: %d tokens",
+			rate, s.AcceptedTokens, s.DraftTokens)
+	}
+	return line, true
 }
 
-// FailureLines gives what version v writes when it fails by that class: the
-// root cause in the process where it happens, its echoes after it.
-func FailureLines(v Version, c EngineConfig, class Class, f FailureFacts) []LogLine { return nil }
-
-// RefusalLines gives what version v writes when the engine refuses.
-func RefusalLines(v Version, c EngineConfig, e *RefusalError, pid int) []LogLine { return nil }
-
-// EngineDeathLines gives what version v writes when the engine dies serving.
-func EngineDeathLines(v Version, c EngineConfig, f FailureFacts) []LogLine { return nil }
+// AccessLine is the HTTP server's line of one request.
+func AccessLine(remote, method, target string, status int, reason string) LogLine {
+	return LogLine{Phase: PhaseServing, Proc: Process{Role: APIServer}, Text: fmt.Sprintf("INFO:     %s - \"%s %s HTTP/1.1\" %d %s", remote, method, target, status, reason)}
+}

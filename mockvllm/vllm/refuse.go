@@ -33,6 +33,7 @@ const (
 	ClassShm            Class = "shm"             // /dev/shm too small
 	ClassDisk           Class = "disk"            // quota, read-only or full
 	ClassStaleFile      Class = "stale_file"      // lock files on a network file system
+	ClassHostMemory     Class = "host_memory"     // CPU memory or the job's memory limit
 	ClassNCCL           Class = "nccl"            // collectives
 	ClassHang           Class = "hang"            // ready wait or broadcast timed out
 	ClassCacheCorrupt   Class = "cache_corrupt"   // compile cache damaged
