@@ -37,10 +37,13 @@ func DefaultYAML() []byte { return slices.Clone(defaultPlan) }
 // SchemaVersion is the only value of a plan's `schema`.
 const SchemaVersion = 1
 
+// MaxPlanBytes bounds a plan file. A plan is written by hand (the embedded one
+// has 6 kB), and the YAML library is quadratic in the keys of one mapping.
+const MaxPlanBytes = 256 << 10
+
 const (
-	maxPlanBytes = 1 << 20
-	maxNesting   = 32 // a plan needs 8
-	maxFaults    = 20 // shown at once
+	maxNesting = 32 // a plan needs 8
+	maxFaults  = 20 // shown at once
 )
 
 // Parse reads a plan from YAML. name stands in errors.
@@ -120,8 +123,8 @@ func (r *reader) adopt(tok *token.Token, err error) {
 
 // parse gives the root of the only document.
 func (r *reader) parse(data []byte) (root ast.Node, err error) {
-	if len(data) > maxPlanBytes {
-		return nil, usagef("%s: larger than %d bytes; a plan is a short YAML file", r.file, maxPlanBytes)
+	if len(data) > MaxPlanBytes {
+		return nil, usagef("%s: larger than %d bytes; a plan is a short YAML file", r.file, MaxPlanBytes)
 	}
 	if !utf8.Valid(data) {
 		return nil, usagef("%s: not UTF-8", r.file)

@@ -271,3 +271,34 @@ func TestMappingOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestSchemaDoc: the description of the plan file names every key and variable,
+// with the baseline that a plan starts from.
+func TestSchemaDoc(t *testing.T) {
+	data, err := os.ReadFile("../../docs/plan-schema.md")
+	require.NoError(t, err)
+	doc := string(data)
+	base := map[string]string{}
+	for _, v := range documentedBaseline.Vars() {
+		base[v.Name] = v.Value
+	}
+	base[VarTensorParallelSize], base[VarNumSamples] = "`tensor_parallel_size`", "the data set's"
+	for _, name := range Variables() {
+		i := strings.Index(doc, "| `"+name+"`")
+		if i < 0 && !strings.Contains(doc, "`"+name+"`") {
+			t.Errorf("%s is not described", name)
+			continue
+		}
+		line, _, _ := strings.Cut(doc[max(i, 0):], "\n")
+		if want, ok := base[name]; ok && !strings.Contains(line, "| "+want+" |") {
+			t.Errorf("%s: baseline %s is not in %s", name, want, line)
+		}
+	}
+	for _, list := range [][]string{planKeys, shapeKeys, experimentKeys, foreign} {
+		for _, key := range list {
+			if !strings.Contains(doc, "`"+key+"`") && !strings.Contains(doc, key+": ") && !strings.Contains(doc, key+":\n") && !strings.Contains(doc, key+":  ") {
+				t.Errorf("key %s is not described", key)
+			}
+		}
+	}
+}
