@@ -32,7 +32,8 @@ func startFake(t *testing.T, mode string) (p *Process, port int, pids string) {
 	require.NoError(t, err)
 	p, err = Start(t.Context(), Command{
 		Argv:    []string{os.Args[0], strconv.Itoa(port)},
-		Env:     append(os.Environ(), fakeMode+"="+mode+" pids="+pids),
+		// A program built with the race detector else sleeps 1 s at its end.
+		Env:     append(os.Environ(), "GORACE=atexit_sleep_ms=0", fakeMode+"="+mode+" pids="+pids),
 		LogPath: filepath.Join(dir, "server.log"),
 	})
 	require.NoError(t, err)

@@ -35,6 +35,10 @@ const (
 // nameOK is what a folder's name may be: what EXP_NAME may be.
 var nameOK = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
+// ValidName reports whether name can be a folder's: an experiment, a data set or a
+// level.
+func ValidName(name string) bool { return nameOK.MatchString(name) }
+
 // A NameError says that a name cannot be a folder's.
 type NameError struct{ What, Name string }
 
