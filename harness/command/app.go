@@ -58,11 +58,11 @@ func Main(args []string, env Environment) int {
 	if err == nil {
 		return 0
 	}
-	return report(env.Stderr, err)
+	return printError(env.Stderr, err)
 }
 
-// report prints an error the way all commands do and returns its exit code.
-func report(stderr io.Writer, err error) int {
+// printError prints an error the way all commands do and returns its exit code.
+func printError(stderr io.Writer, err error) int {
 	var exit *ExitError
 	if !errors.As(err, &exit) {
 		exit = classify(err)

@@ -1,0 +1,66 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/glm46/glm46/mockvllm/vllm"
+)
+
+// VersionError says that the server's program did not tell its version.
+type VersionError struct {
+	Command []string
+	Err     error
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("%s --version: %v; load vLLM's module or environment, name its command with --vllm, or give --vllm-version",
+		strings.Join(e.Command, " "), e.Err)
+}
+
+func (e *VersionError) Unwrap() error { return e.Err }
+
+// versionTimeout is for an import of torch from a cold parallel file system.
+const versionTimeout = 3 * time.Minute
+
+var versionLine = regexp.MustCompile(`(?m)^(?:vllm\s+)?v?(\d+\.\d+\S*)\s*$`)
+
+// findVersion takes the version asked for, the mock's default, or asks vllm.
+func (c *campaign) findVersion(ctx context.Context) (vllm.Version, error) {
+	if c.o.Version != nil {
+		return *c.o.Version, nil
+	}
+	if c.o.Mock != nil {
+		return vllm.MustVersion(vllm.DefaultVersion), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	command := append(slices.Clone(c.o.Server), "--version")
+	out, err := c.o.System.Runner.Run(ctx, command[0], command[1:]...)
+	if err != nil {
+		return vllm.Version{}, &VersionError{Command: c.o.Server, Err: err}
+	}
+	match := versionLine.FindSubmatch(out.Stdout)
+	if out.Exit != 0 || match == nil {
+		return vllm.Version{}, &VersionError{Command: c.o.Server, Err: fmt.Errorf("exit %d, it said %q", out.Exit, firstLine(out.Stdout, out.Stderr))}
+	}
+	version, err := vllm.ParseVersion(string(match[1]))
+	if err != nil {
+		return vllm.Version{}, &VersionError{Command: c.o.Server, Err: err}
+	}
+	return version, nil
+}
+
+func firstLine(texts ...[]byte) string {
+	const longest = 200
+	for _, text := range texts {
+		if line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n"); line != "" {
+			return line[:min(len(line), longest)]
+		}
+	}
+	return ""
+}
