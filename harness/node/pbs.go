@@ -247,16 +247,17 @@ func (s *System) Visible(gpus []GPU) (VisibleGPUs, error) {
 		if strings.HasPrefix(item, "MIG-") {
 			return v, fmt.Errorf("CUDA_VISIBLE_DEVICES names the MIG slice %q; ask for whole GPUs (vLLM needs them for tensor parallelism)", item)
 		}
-		index := -1
+		index, matches := -1, 0
 		for _, g := range gpus {
-			if item == strconv.Itoa(g.Index) {
-				index = g.Index
-			} else if strings.HasPrefix(item, "GPU-") && strings.HasPrefix(g.UUID, item) {
-				index, v.Translated = g.Index, true
+			switch {
+			case item == strconv.Itoa(g.Index):
+				index, matches = g.Index, matches+1
+			case strings.HasPrefix(item, "GPU-") && strings.HasPrefix(g.UUID, item):
+				index, matches, v.Translated = g.Index, matches+1, true
 			}
 		}
-		if index < 0 {
-			return v, fmt.Errorf("CUDA_VISIBLE_DEVICES: %q is none of this node's %d GPUs; compare with nvidia-smi -L", item, len(gpus))
+		if matches != 1 {
+			return v, fmt.Errorf("CUDA_VISIBLE_DEVICES: %q names %d of this node's %d GPUs; compare with nvidia-smi -L", item, matches, len(gpus))
 		}
 		for _, seen := range v.Ordinals {
 			if seen == index {
