@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/glm46/glm46/harness/experiment"
+	"github.com/glm46/glm46/harness/experiment/planfile"
 	"github.com/glm46/glm46/mockvllm/vllm"
 )
 
@@ -79,7 +80,7 @@ func loadPlan(c *cli.Context) (*experiment.Plan, error) {
 	if path == "" {
 		return experiment.Default(), nil
 	}
-	plan, err := experiment.LoadFile(path)
+	plan, err := planfile.Load(path)
 	if err != nil {
 		return nil, usage(err, "docs/plan-schema.md describes the file")
 	}

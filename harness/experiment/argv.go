@@ -32,7 +32,8 @@ const (
 )
 
 // A Check refuses configurations for reasons outside of this package, such as
-// memory; it fails with a *vllm.RefusalError.
+// memory: it fails with a *vllm.RefusalError. Any other error means that it
+// cannot tell (a split that it has no numbers for) and refuses nothing.
 type Check func(vllm.EngineConfig) error
 
 // Lookup lengths of ngram speculation. They are vLLM's own defaults where
@@ -64,8 +65,9 @@ func (c Cell) Argv(v vllm.Version, model string, checks ...Check) ([]string, *Re
 		return argv, refusal
 	}
 	for _, check := range checks {
-		if err := check(config); err != nil {
-			return argv, engineRefusal(err)
+		var refused *vllm.RefusalError
+		if errors.As(check(config), &refused) {
+			return argv, engineRefusal(refused)
 		}
 	}
 	return argv, nil

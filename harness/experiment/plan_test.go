@@ -157,6 +157,14 @@ func TestOtherPlan(t *testing.T) {
 	cells, err = p.Resolve(Request{Environ: []string{"EXP_NAME=small_batch_2"}})
 	require.NoError(t, err)
 	require.Equal(t, "small_batch", cells[0].ID)
+	longer := strings.Replace(string(data), "      - id: blocks\n", "      - id: small_batch_2\n        datasets: [8k]\n      - id: small\n        datasets: [8k]\n      - id: blocks\n", 1)
+	more, err := Parse("longer.yaml", []byte(longer))
+	require.NoError(t, err)
+	for name, want := range map[string]string{"small_batch_2": "small_batch_2", "small_batch_3": "small_batch", "small_batch_2.x": "small_batch_2", "small-x": "small", "smallest": "smallest"} {
+		cells, err = more.Resolve(Request{Environ: []string{"EXP_NAME=" + name}})
+		require.NoError(t, err)
+		require.Equal(t, want, cells[0].ID)
+	}
 	_, err = p.Resolve(Request{All: true, Set: []string{"TENSOR_PARALLEL_SIZE=8"}})
 	require.ErrorContains(t, err, "more than the plan's 4 GPUs")
 }
