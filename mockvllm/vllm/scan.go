@@ -111,7 +111,6 @@ type LogScanner struct {
 	pendingIndex int
 	// dying: the engine said that it fails, so errors count while serving too.
 	dying bool
-	// listening: the HTTP server is being started, so a failed bind counts.
 	fatalSeen map[string]bool
 }
 
