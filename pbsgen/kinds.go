@@ -131,12 +131,10 @@ type ChainJob struct {
 	Script []byte
 }
 
-// Chain packs cells into as few jobs of the walltime as fit, by predicted hours and
-// in the order given, and adds spare jobs. Each job first continues what the jobs
-// before it left, so that a job cut short costs time but no cell.
-//
-// It fails where one cell alone needs more than a job: the cell then has to be
-// measured by resubmission, which Job offers.
+// Chain packs cells into as few jobs of the walltime as fit, by predicted hours, and
+// adds spare jobs. Each job first continues what the jobs before it left, so that a
+// job cut short costs time but no cell. o.Path is the folder of the scripts. Only the
+// last job submits itself again, where o.Resubmit says so.
 func Chain(o Options, cells []Cell) ([]ChainJob, error) {
 	if err := checkCells(cells); err != nil {
 		return nil, err
@@ -148,7 +146,10 @@ func Chain(o Options, cells []Cell) ([]ChainJob, error) {
 	limit, _ := full.limit(hours(cells))
 	limit = full.Profile.bounded(limit)
 	capacity := (limit - fixedMargin).Hours() / full.SafetyFactor
-	jobs := pack(cells, capacity)
+	var jobs []ChainJob
+	for _, share := range Pack(cells, capacity) {
+		jobs = append(jobs, ChainJob{Cells: share, Hours: hours(share)})
+	}
 	spares := o.Spares
 	if spares == 0 {
 		spares = DefaultSpares
@@ -187,26 +188,6 @@ func (o Options) chainScript(jobs []ChainJob, i int, all []Cell, k kind) ([]byte
 
 func chainPath(dir string, i int) string {
 	return filepath.Join(dir, fmt.Sprintf("job_%02d.pbs", i+1))
-}
-
-// pack fills jobs in order; configurations stay whole. A cell longer than a job gets
-// one of its own, and goes on in the next.
-func pack(cells []Cell, capacity float64) []ChainJob {
-	var jobs []ChainJob
-	for _, group := range configurations(cells) {
-		need := group[0].Hours
-		if group[0].Refused != "" {
-			need = 0
-		}
-		last := len(jobs) - 1
-		if last < 0 || jobs[last].Hours+need > capacity && jobs[last].Hours > 0 {
-			jobs = append(jobs, ChainJob{})
-			last++
-		}
-		jobs[last].Cells = append(jobs[last].Cells, group...)
-		jobs[last].Hours += need
-	}
-	return jobs
 }
 
 // Shakedown returns a 20-minute job that starts the baseline, reads back its

@@ -52,9 +52,9 @@ type Profile struct {
 	Keep string `yaml:"keep"`
 	// Umask is three or four octal digits.
 	Umask string `yaml:"umask"`
-	// ArrayLimit is false where PBS is older than 22.05 and has no %N in -J.
-	ArrayLimit *bool `yaml:"array_limit"`
-	Mail       Mail  `yaml:"mail"`
+	// ArrayLimit is "no" where PBS is older than 22.05 and has no %N in -J.
+	ArrayLimit string `yaml:"array_limit"`
+	Mail       Mail   `yaml:"mail"`
 
 	Modules Modules `yaml:"modules"`
 	// Venv is the folder of a Python environment; with references.
@@ -72,8 +72,8 @@ type Profile struct {
 	// Cache keeps compile caches between jobs, in a folder of its own; with
 	// references. Empty: below Scratch, new for every job.
 	Cache string `yaml:"cache"`
-	// CopyBinary copies glm46 to Scratch first.
-	CopyBinary bool `yaml:"copy_binary"`
+	// CopyBinary is "yes" to run a copy of glm46 on Scratch.
+	CopyBinary string `yaml:"copy_binary"`
 
 	// Model, Data and Results are what --model, --data and --results get, unless
 	// the environment says otherwise; with references.
@@ -370,6 +370,9 @@ func (p Profile) withDefaults() Profile {
 	return p
 }
 
-func (p Profile) arrayLimit() bool { return p.ArrayLimit == nil || *p.ArrayLimit }
+// isYes reads a switch: YAML's own true, or the word people write.
+func isYes(text string) bool { return text == "yes" || text == "true" }
+
+func (p Profile) arrayLimit() bool { return p.ArrayLimit == "" || isYes(p.ArrayLimit) }
 
 func (p Profile) implies(resource string) bool { return slices.Contains(p.Implied, resource) }

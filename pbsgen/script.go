@@ -47,10 +47,10 @@ type script struct {
 
 	Root, Binary, Logs string
 	// LogsInside says that Logs moves with the project.
-	LogsInside      bool
-	Profile         Profile
-	Walltime        string
-	WalltimeSeconds int64
+	LogsInside, CopyBinary bool
+	Profile                Profile
+	Walltime               string
+	WalltimeSeconds        int64
 	// Run are the arguments of "glm46 run", each one a word.
 	Run []string
 	// SubJobs are the --exp values of an array, by index; Run then lacks --exp.
@@ -105,7 +105,7 @@ func (o Options) render(k kind) ([]byte, error) {
 		Title: k.title, About: k.about, Name: k.name, Path: o.Path, Root: o.Root, Binary: o.Binary, Logs: o.logs(),
 		Profile: o.Profile, Walltime: pbs.FormatWalltime(limit), WalltimeSeconds: int64(limit / time.Second),
 		Run: slices.Concat(k.run, o.RunArgs), SubJobs: k.subJobs, Plan: o.Plan, Resubmit: o.Resubmit,
-		SiteVariables: o.Profile.variableList(), LogsInside: !filepath.IsAbs(o.Profile.Logs),
+		SiteVariables: o.Profile.variableList(), LogsInside: !filepath.IsAbs(o.Profile.Logs), CopyBinary: isYes(o.Profile.CopyBinary),
 	}
 	if k.pass {
 		s.PassNames = EnvironmentNames

@@ -351,6 +351,11 @@ func (v *validator) paths(p Profile) {
 	} {
 		v.path(f.field, f.value)
 	}
+	for _, f := range []struct{ field, value string }{{"array_limit", p.ArrayLimit}, {"copy_binary", p.CopyBinary}} {
+		if !slices.Contains([]string{"", "yes", "no", "true", "false"}, f.value) {
+			v.fault(f.field, "", "want yes or no, got %q", f.value)
+		}
+	}
 	if p.Logs != "" {
 		v.path("logs", p.Logs)
 		if strings.ContainsAny(p.Logs, ":^$") {

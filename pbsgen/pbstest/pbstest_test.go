@@ -385,7 +385,7 @@ func TestLostLog(t *testing.T) {
 }
 
 func TestServerRules(t *testing.T) {
-	b := newBench(t, Config{Queues: map[string]Queue{"workq": {MaxWalltime: time.Hour}, "off": {Disabled: true}}, Resources: []string{"filesystems"}})
+	b := newBench(t, Config{DefaultQueue: "workq", Queues: map[string]Queue{"workq": {MaxWalltime: time.Hour}, "off": {Disabled: true}}, Resources: []string{"filesystems"}})
 	b.script("x.pbs", "#!/bin/bash\n")
 	b.script("a b.sh", "#!/bin/bash\n")
 	require.NoError(t, os.Mkdir(filepath.Join(b.dir, "folder"), 0o755))

@@ -1,0 +1,35 @@
+#!/bin/bash
+# Submits 3 jobs, each on its own.
+#
+# Run it on the login node: bash experiments/submit.sh
+# Options for qsub may follow (-q debug). Prints one line a job: id and script.
+# Submitting again is safe: what is measured already is not measured again.
+set -euo pipefail
+
+cd -- /home/user/glm46
+mkdir -p -- '/home/user/glm46/job logs' # PBS loses the log of a job whose log folder is missing
+command -v qsub >/dev/null || {
+  printf 'submit.sh: no qsub here; run this on a login node of the cluster\n' >&2
+  exit 1
+}
+
+ids=()
+undo() {
+  printf 'submit.sh: qsub failed; taking back the jobs submitted before it:%s\n' "${ids[*]:+ ${ids[*]}}" >&2
+  if ((${#ids[@]})); then qdel "${ids[@]}" || :; fi
+}
+submit() { # submit SCRIPT OPTION...
+  local script=$1
+  shift
+  id=$(qsub "$@" "$script") || {
+    undo
+    exit 1
+  }
+  ids+=("$id")
+  printf '%s\t%s\n' "$id" "$script"
+}
+
+submit experiments/3B.pbs "$@"
+submit experiments/5B.pbs "$@"
+submit experiments/8B.pbs "$@"
+
