@@ -32,7 +32,7 @@ func (r *Report) html(w io.Writer) error {
 		Charts         []chart
 		Legend         []string
 		Unreadable     []string
-	}{Title: oneLine(r.Title), Header: r.header(), Baseline: r.Baseline, Legend: r.legend()}
+	}{Title: r.Title, Header: r.header(), Baseline: r.Baseline, Legend: r.legend(), Unreadable: r.Unreadable}
 	if doc.Title == "" {
 		doc.Title = "Results"
 	}
@@ -41,9 +41,6 @@ func (r *Report) html(w io.Writer) error {
 	}
 	if r.Baseline != nil {
 		doc.BaselineRows = r.Baseline.table()
-	}
-	for _, u := range r.Unreadable {
-		doc.Unreadable = append(doc.Unreadable, oneLine(u))
 	}
 	for _, row := range r.Rows {
 		class := "other"
@@ -68,7 +65,7 @@ func (r *Report) html(w io.Writer) error {
 			if !ok || l.Completed == 0 || !(top > 0) {
 				continue
 			}
-			c.Bars = append(c.Bars, bar{Label: oneLine(row.Exp + " " + row.Config + " " + row.Dataset), Value: row.throughput(name),
+			c.Bars = append(c.Bars, bar{Label: row.Exp + " " + row.Config + " " + row.Dataset, Value: row.throughput(name),
 				Y: float64(len(c.Bars)) * 22, Width: 480 * max(l.OutputThroughput, 0) / top, Valid: l.Valid})
 		}
 		c.Height = float64(len(c.Bars)) * 22

@@ -67,7 +67,7 @@ type Row struct {
 	Status         Status   `json:"status"`
 	// Labels do not make it invalid: mock, sped_up, output_capped, ...
 	Labels []string `json:"labels,omitempty"`
-	// Notes: the plan's, then ours.
+	// Notes: the plan's, what it has wrong ("in fact: ..."), then ours.
 	Notes []string `json:"notes,omitempty"`
 	// SameAs are the cells with the same configuration, measured once.
 	SameAs []string `json:"same_as,omitempty"`
@@ -175,7 +175,7 @@ type BaselineLine struct {
 // order. Starts that belong to no cell get rows of their own behind: modified
 // cells after the cell, custom experiments and benches at the end.
 func Build(cells []experiment.Cell, starts []result.StartResult, o Options) *Report {
-	r := &Report{SchemaVersion: SchemaVersion, Title: o.Title, Levels: []string{}, Rows: []Row{}}
+	r := &Report{SchemaVersion: SchemaVersion, Title: oneLine(o.Title), Levels: []string{}, Rows: []Row{}}
 	if !o.Created.IsZero() {
 		t := o.Created.UTC()
 		r.Created = &t
@@ -183,12 +183,12 @@ func Build(cells []experiment.Cell, starts []result.StartResult, o Options) *Rep
 	var readable []result.StartResult
 	for _, s := range starts {
 		if s.Err != nil {
-			r.Unreadable = append(r.Unreadable, s.Err.Error())
+			r.Unreadable = append(r.Unreadable, oneLine(s.Err.Error()))
 			continue
 		}
 		for _, l := range s.Levels {
 			if l.Err != nil {
-				r.Unreadable = append(r.Unreadable, l.Err.Error())
+				r.Unreadable = append(r.Unreadable, oneLine(l.Err.Error()))
 			}
 		}
 		readable = append(readable, s)
@@ -207,6 +207,9 @@ func Build(cells []experiment.Cell, starts []result.StartResult, o Options) *Rep
 		}
 	}
 	r.addOthers(readable, used)
+	for i := range r.Rows {
+		r.Rows[i].clean()
+	}
 	r.Levels = levelColumns(r.Rows)
 	if o.Published != nil {
 		r.Baseline = baseline(r.Rows, *o.Published)
@@ -228,6 +231,9 @@ func cellRow(c experiment.Cell, starts []result.StartResult) Row {
 		SameAs: slices.Clone(c.SameAs), Added: c.Added, InPlan: true}
 	if c.Notes != "" {
 		row.Notes = append(row.Notes, c.Notes)
+	}
+	if c.Correction != "" {
+		row.Notes = append(row.Notes, "in fact: "+c.Correction)
 	}
 	fill(&row, starts)
 	return row
@@ -313,7 +319,7 @@ func baseline(rows []Row, p experiment.Published) *Baseline {
 	line("Prompt Tokens", "", float64(p.PromptTokens), prompt, 0)
 	line("Completion Tokens", "", float64(p.CompletionTokens), completion, 0)
 	if p.Notes != "" {
-		b.Notes = append(b.Notes, "published: "+p.Notes)
+		b.Notes = append(b.Notes, "published: "+oneLine(p.Notes))
 	}
 	return b
 }
@@ -346,4 +352,30 @@ func labels(v measure.Validity) []string {
 		out = append(out, string(l))
 	}
 	return out
+}
+
+// clean makes every text of a row, which may come from anybody's file, one line
+// without control characters. What a format acts upon it escapes itself.
+func (r *Row) clean() {
+	for _, s := range []*string{&r.Exp, &r.Title, &r.Config, &r.Dataset, &r.Status.Reason, &r.VLLMVersion, &r.Node} {
+		*s = oneLine(*s)
+	}
+	lists := []*[]string{&r.Status.Codes, &r.Labels, &r.Notes, &r.SameAs, &r.StartIDs}
+	for i := range r.Levels {
+		l := &r.Levels[i]
+		l.Name = oneLine(l.Name)
+		lists = append(lists, &l.Codes, &l.Labels)
+	}
+	for _, list := range lists {
+		clean := make([]string, 0, len(*list))
+		for _, s := range *list {
+			if s = oneLine(s); s != "" {
+				clean = append(clean, s)
+			}
+		}
+		if len(clean) == 0 {
+			clean = nil
+		}
+		*list = clean
+	}
 }

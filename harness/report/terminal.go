@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -10,69 +11,102 @@ import (
 const terminalWidth = 80
 
 // Terminal gives the results table for a terminal or a job's log, in lines of at
-// most 80 columns: one line a row with its figures, then indented what does not
-// fit there (a long status, labels, notes).
+// most 80 columns: one line a row, then indented what does not fit there. The
+// levels have columns of their own where those fit, else a line below each row.
 func (r *Report) Terminal() string {
-	levels := r.Levels
-	// Exp, Config, Data, TPS, Latency, Status leave room for three levels.
-	rows := [][]string{{"Exp", "Config", "Data", "TPS", "Latency"}}
-	for _, l := range levels {
-		rows[0] = append(rows[0], l+" tok/s")
-	}
-	rows[0] = append(rows[0], "Status")
-	var more [][]string
-	for _, row := range r.Rows {
-		c := []string{clip(row.Exp, 12), clip(oneLine(row.Config), 12), clip(row.Dataset, 8), figure(row.TPS, 2), latency(row.LatencySeconds)}
-		for _, l := range levels {
-			c = append(c, row.throughput(l))
+	for _, wide := range []bool{true, false} {
+		table, below := r.terminalTable(wide)
+		if widest(table) <= terminalWidth || !wide {
+			return joinTable(table, below)
 		}
-		kind := row.Status.Kind
-		var below []string
-		if s := oneLine(row.Status.String()); s != kind {
-			if strings.HasPrefix(s, kind+" ") && !strings.Contains(s, "(") {
-				kind = s
-			} else {
-				below = append(below, s)
+	}
+	return ""
+}
+
+// terminalTable gives the table's columns, padded, and the lines below each row;
+// wide asks for columns for the levels.
+func (r *Report) terminalTable(wide bool) (table []string, below [][]string) {
+	header := []string{"Exp", "Config", "Data", "TPS", "Latency"}
+	if wide {
+		for _, l := range r.Levels {
+			header = append(header, l+" tok/s")
+		}
+	}
+	rows := [][]string{append(header, "Status")}
+	below = [][]string{nil}
+	for _, row := range r.Rows {
+		c := []string{clip(row.Exp, 12), clip(row.Config, 12), clip(row.Dataset, 8), figure(row.TPS, 2), latency(row.LatencySeconds)}
+		var more, levels []string
+		for _, l := range r.Levels {
+			if wide {
+				c = append(c, row.throughput(l))
+			} else if t := row.throughput(l); t != "-" {
+				levels = append(levels, l+" "+t)
 			}
 		}
-		c = append(c, kind)
-		if s := row.remarks(); s != "" {
-			below = append(below, s)
+		if len(levels) > 0 {
+			more = append(more, "tok/s: "+strings.Join(levels, ", "))
 		}
-		rows = append(rows, c)
-		more = append(more, below)
+		status := row.Status.String()
+		if strings.Contains(status, "(") { // too long for a column
+			more = append(more, strings.Join(append(slices.Clone(row.Status.Codes), row.Status.Reason), " "))
+			status = row.Status.Kind
+		}
+		rows = append(rows, append(c, status))
+		if s := row.remarks(); s != "" {
+			more = append(more, s)
+		}
+		below = append(below, more)
 	}
+	return align(rows), below
+}
+
+// align pads columns: figures (from the fourth on) stand right, the last column
+// is not padded.
+func align(rows [][]string) []string {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, c := range row {
 			width[i] = max(width[i], utf8.RuneCountInString(c))
 		}
 	}
-	var b strings.Builder
-	for i, row := range rows {
+	var out []string
+	for _, row := range rows {
 		var line strings.Builder
-		for j, c := range row {
-			pad := strings.Repeat(" ", width[j]-utf8.RuneCountInString(c))
+		for i, c := range row {
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(c))
 			switch {
-			case j >= 3 && j < len(row)-1: // figures stand right
-				line.WriteString(pad + c)
-			case j == len(row)-1:
+			case i == len(row)-1:
 				line.WriteString(c)
+			case i >= 3:
+				line.WriteString(pad + c + "  ")
 			default:
-				line.WriteString(c + pad)
-			}
-			if j < len(row)-1 {
-				line.WriteString("  ")
+				line.WriteString(c + pad + "  ")
 			}
 		}
-		for _, part := range wrap(strings.TrimRight(line.String(), " "), terminalWidth, "    ") {
+		out = append(out, strings.TrimRight(line.String(), " "))
+	}
+	return out
+}
+
+func widest(lines []string) int {
+	n := 0
+	for _, l := range lines {
+		n = max(n, utf8.RuneCountInString(l))
+	}
+	return n
+}
+
+func joinTable(table []string, below [][]string) string {
+	const indent = "    "
+	var b strings.Builder
+	for i, line := range table {
+		for _, part := range wrap(line, terminalWidth, indent) {
 			b.WriteString(part + "\n")
 		}
-		if i > 0 {
-			for _, s := range more[i-1] {
-				for _, part := range wrap("    "+s, terminalWidth, "    ") {
-					b.WriteString(part + "\n")
-				}
+		for _, s := range below[i] {
+			for _, part := range wrap(indent+strings.TrimSpace(s), terminalWidth, indent) {
+				b.WriteString(part + "\n")
 			}
 		}
 	}
@@ -80,7 +114,6 @@ func (r *Report) Terminal() string {
 }
 
 func clip(s string, n int) string {
-	s = oneLine(s)
 	if utf8.RuneCountInString(s) <= n {
 		return s
 	}
@@ -111,7 +144,7 @@ func wrap(s string, width int, indent string) []string {
 func (r *Report) Lines() []string {
 	var out []string
 	for _, row := range r.Rows {
-		s := fmt.Sprintf("%s %s %s: %s", row.Exp, oneLine(row.Config), row.Dataset, oneLine(row.Status.String()))
+		s := fmt.Sprintf("%s %s %s: %s", row.Exp, row.Config, row.Dataset, row.Status.String())
 		if row.TPS != nil {
 			s += fmt.Sprintf(", TPS %s, latency %s", figure(row.TPS, 2), latency(row.LatencySeconds))
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Format names a way to write a report.
@@ -101,7 +102,7 @@ func (r Row) remarks() string {
 		parts = append(parts, "= "+strings.Join(r.SameAs, " = "))
 	}
 	for _, n := range r.Notes {
-		parts = append(parts, oneLine(n))
+		parts = append(parts, n)
 	}
 	return strings.Join(parts, "; ")
 }
@@ -132,7 +133,7 @@ func (r *Report) cells(row Row) []string {
 
 // legend explains the table's columns and marks.
 func (r *Report) legend() []string {
-	out := []string{"TPS (tokens/s of one stream) and latency: level c1. c<N>: N requests at a time, r<R>: R requests offered a second; tok/s: output tokens per second of the whole level."}
+	out := []string{"TPS (tokens/s of one stream) and latency: level c1. c16: 16 requests at a time; r2.5: 2.5 requests offered a second; tok/s: output tokens per second of the whole level."}
 	if slices.ContainsFunc(r.Rows, func(row Row) bool { return strings.HasSuffix(row.Exp, "*") }) {
 		out = append(out, "*: settings differ from the plan's cell.")
 	}
@@ -151,7 +152,7 @@ func (r *Report) legend() []string {
 }
 
 func (r *Report) markdown(b *bytes.Buffer) {
-	title := oneLine(r.Title)
+	title := r.Title
 	if title == "" {
 		title = "Results"
 	}
@@ -163,7 +164,7 @@ func (r *Report) markdown(b *bytes.Buffer) {
 		fmt.Fprintf(b, "\n## Baseline Configuration (%s)\n\n", mdText(r.Baseline.Exp))
 		mdTable(b, []string{"Metric", "Published", "Measured"}, r.Baseline.table())
 		for _, n := range r.Baseline.Notes {
-			fmt.Fprintf(b, "\n%s\n", mdText(oneLine(n)))
+			fmt.Fprintf(b, "\n%s\n", mdText(n))
 		}
 	}
 	fmt.Fprint(b, "\n## Experiment Results Table\n\n")
@@ -179,7 +180,7 @@ func (r *Report) markdown(b *bytes.Buffer) {
 	if len(r.Unreadable) > 0 {
 		fmt.Fprint(b, "\n## Not readable\n\n")
 		for _, u := range r.Unreadable {
-			fmt.Fprintf(b, "- %s\n", mdText(oneLine(u)))
+			fmt.Fprintf(b, "- %s\n", mdText(u))
 		}
 	}
 }
@@ -215,11 +216,48 @@ func mdTable(b *bytes.Buffer, header []string, rows [][]string) {
 	}
 }
 
-// mdEscape neutralises what Markdown or the HTML in it would act upon.
-var mdEscape = strings.NewReplacer(`\`, `\\`, "|", `\|`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`,
-	"<", "&lt;", ">", "&gt;", "&", "&amp;", "!", `\!`, "#", `\#`, "~", `\~`)
-
-func mdText(s string) string { return mdEscape.Replace(s) }
+// mdText escapes what Markdown, or the HTML in it, would act upon, and leaves
+// the rest readable as it is: "5B*" and "failed_requests" need no escape.
+func mdText(s string) string {
+	var b strings.Builder
+	r := []rune(s)
+	at := func(i int) rune {
+		if i < 0 || i >= len(r) {
+			return ' '
+		}
+		return r[i]
+	}
+	word := func(c rune) bool { return unicode.IsLetter(c) || unicode.IsDigit(c) }
+	for i, c := range r {
+		switch c {
+		case '<':
+			b.WriteString("&lt;")
+			continue
+		case '>':
+			b.WriteString("&gt;")
+			continue
+		case '&':
+			b.WriteString("&amp;")
+			continue
+		case '\\', '|', '`', '[', ']', '~':
+			b.WriteByte('\\')
+		case '*': // opens emphasis unless a blank follows
+			if !unicode.IsSpace(at(i + 1)) {
+				b.WriteByte('\\')
+			}
+		case '_': // does so only at the edge of a word
+			if !(word(at(i-1)) && word(at(i+1))) && !unicode.IsSpace(at(i+1)) {
+				b.WriteByte('\\')
+			}
+		case '#': // makes a heading at the beginning
+			if i == 0 {
+				b.WriteByte('\\')
+			}
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
 
 // csvHeader names the columns of the CSV file: one line a row and level. The
 // units are in the names; a reader takes columns by name, new ones come at the
