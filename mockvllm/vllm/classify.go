@@ -101,7 +101,7 @@ var echoTexts = []string{
 	"workerproc failed to start", "workerproc hit an exception", "workerproc initialization failed",
 	"enginecore failed to start", "enginecore encountered a fatal error", "engine core initialization failed",
 	"enginecore encountered an issue", "enginedeaderror", "asyncllm output_handler failed",
-	"worker failed with error", "engine core proc", "cancellederror", "please check the stack trace",
+	"worker failed with error", "engine core proc enginecore", "cancellederror", "please check the stack trace",
 	"broken pipe",
 }
 

@@ -110,7 +110,7 @@ type LogScanner struct {
 	pending      string
 	pendingIndex int
 	// dying: the engine said that it fails, so errors count while serving too.
-	dying bool
+	dying     bool
 	fatalSeen map[string]bool
 }
 
@@ -120,6 +120,8 @@ var (
 	headerPattern = regexp.MustCompile(`^(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) \[?([\w./<>-]{1,120}:\d+)\] ?`)
 	// excPattern is the last line of a traceback.
 	excPattern = regexp.MustCompile(`^([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exit|Warning|Timeout))(?::\s?(.*))?$`)
+
+	configException = regexp.MustCompile(`^(?:[\w.]*\.)?(?:ValueError|AssertionError|NotImplementedError|ValidationError|TypeError): `)
 
 	versionLine   = regexp.MustCompile(`(?:vLLM (?:API )?server version |█.*version +|LLM engine \()(v?\d[\w.+-]*)`)
 	engineLine    = regexp.MustCompile(`Initializing a V[01] LLM engine \((v?[\w.+-]+)\) with config: (.*)$`)
@@ -483,6 +485,8 @@ func (s *LogScanner) classOf(msg string) Class {
 		return c
 	case s.facts.Phase >= PhaseServing:
 		return ClassEngineDead
+	case s.facts.Phase == PhaseBoot && configException.MatchString(msg):
+		return ClassConfigRefused // nothing but the configuration has been looked at
 	}
 	return ClassStartFailed
 }
