@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"net"
 	"time"
 
@@ -18,6 +17,8 @@ type Target struct {
 	// Model is the served name.
 	Model  string
 	APIKey string
+	// Version is the vLLM version it told, for the record; empty if unknown.
+	Version string
 	// Features of the server; see FeaturesOf.
 	Features Features
 	// Endpoint overrides the choice by sample: "" chooses.
@@ -206,36 +207,3 @@ type FinishInput struct {
 	Quality          string
 	OutputCapped     int
 }
-
-var errNotYet = errors.New("load: not implemented yet")
-
-// FeaturesOf gives the features of a vLLM version ("0.11.1"); of an unknown
-// server ("") those that any OpenAI-compatible one bears.
-func FeaturesOf(version string) Features { return Features{} }
-
-// Run does the warm-up and the main phase of one level. It returns an Outcome
-// for a level that was cut short, too (ctx cancelled, server dead or hung):
-// what was measured is kept. The error is for a spec that cannot be run and for
-// a recorder that fails.
-func Run(ctx context.Context, target Target, spec Spec, rec Recorder, progress func(Progress)) (*Outcome, error) {
-	return nil, errNotYet
-}
-
-// Finish computes metrics and verdict of a level from its records and makes its
-// run.json; the caller adds Experiment, Server, GPU, Scheduler and Dataset.
-func Finish(target Target, spec Spec, out *Outcome, records measure.Source, in FinishInput) (*measure.RunJSON, error) {
-	return nil, errNotYet
-}
-
-// Shape is the load that a certificate is made for.
-type Shape struct {
-	Streams int
-	// TokensPerSecond a stream, in wall time.
-	TokensPerSecond float64
-	EventBytes      int
-	Duration        time.Duration // default 3 s in all
-}
-
-// Certify runs the load shape against an in-process server and tells what the
-// client adds. It takes a few seconds.
-func Certify(ctx context.Context, shape Shape) (*measure.Certificate, error) { return nil, errNotYet }

@@ -13,6 +13,9 @@ import (
 type Delta struct {
 	// Content, Reasoning, Tool: the event carries text of that kind.
 	Content, Reasoning, Tool bool
+	// HasChoice: the list of choices is not empty, as it is in a last event with
+	// nothing but usage.
+	HasChoice bool
 	// FinishReason is empty until the server gives one.
 	FinishReason []byte
 	// HasUsage: the event carried a usage object.
@@ -96,6 +99,7 @@ func (p *parser) choices(d *Delta) {
 	}
 	for p.err == "" {
 		p.space()
+		d.HasChoice = true
 		if p.peek() == '{' {
 			p.choice(d)
 		} else {

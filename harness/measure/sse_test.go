@@ -125,21 +125,21 @@ func TestParseEvent(t *testing.T) {
 		name, in string
 		want     Delta
 	}{
-		{"completion", `{"id":"cmpl-1","choices":[{"index":0,"text":" hi","logprobs":null,"finish_reason":null}]}`, Delta{Content: true, CachedTokens: -1}},
-		{"role", `{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}],"usage":{"prompt_tokens":7,"total_tokens":7,"completion_tokens":0}}`, Delta{HasUsage: true, PromptTokens: 7, CachedTokens: -1}},
-		{"content", `{"choices":[{"delta":{"content":"x","reasoning_content":null}}]}`, Delta{Content: true, CachedTokens: -1}},
-		{"reasoning", `{"choices":[{"delta":{"reasoning":"x"}}]}`, Delta{Reasoning: true, CachedTokens: -1}},
-		{"reasoning_content", `{"choices":[{"delta":{"reasoning_content":"x"}}]}`, Delta{Reasoning: true, CachedTokens: -1}},
-		{"tool", `{"choices":[{"delta":{"tool_calls":[ {"index":0} ]}}]}`, Delta{Tool: true, CachedTokens: -1}},
-		{"no tool", `{"choices":[{"delta":{"tool_calls":[ ]}}]}`, Delta{CachedTokens: -1}},
-		{"finish", `{"choices":[{"delta":{"content":""},"finish_reason":"length"}]}`, Delta{FinishReason: []byte("length"), CachedTokens: -1}},
+		{"completion", `{"id":"cmpl-1","choices":[{"index":0,"text":" hi","logprobs":null,"finish_reason":null}]}`, Delta{HasChoice: true, Content: true, CachedTokens: -1}},
+		{"role", `{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}],"usage":{"prompt_tokens":7,"total_tokens":7,"completion_tokens":0}}`, Delta{HasChoice: true, HasUsage: true, PromptTokens: 7, CachedTokens: -1}},
+		{"content", `{"choices":[{"delta":{"content":"x","reasoning_content":null}}]}`, Delta{HasChoice: true, Content: true, CachedTokens: -1}},
+		{"reasoning", `{"choices":[{"delta":{"reasoning":"x"}}]}`, Delta{HasChoice: true, Reasoning: true, CachedTokens: -1}},
+		{"reasoning_content", `{"choices":[{"delta":{"reasoning_content":"x"}}]}`, Delta{HasChoice: true, Reasoning: true, CachedTokens: -1}},
+		{"tool", `{"choices":[{"delta":{"tool_calls":[ {"index":0} ]}}]}`, Delta{HasChoice: true, Tool: true, CachedTokens: -1}},
+		{"no tool", `{"choices":[{"delta":{"tool_calls":[ ]}}]}`, Delta{HasChoice: true, CachedTokens: -1}},
+		{"finish", `{"choices":[{"delta":{"content":""},"finish_reason":"length"}]}`, Delta{HasChoice: true, FinishReason: []byte("length"), CachedTokens: -1}},
 		{"usage", `{"choices":[],"usage":{"prompt_tokens":6100,"total_tokens":14292,"completion_tokens":8192,"prompt_tokens_details":{"cached_tokens":16}}}`, Delta{HasUsage: true, PromptTokens: 6100, CompletionTokens: 8192, CachedTokens: 16}},
 		{"null usage", `{"choices":[],"usage":null}`, Delta{CachedTokens: -1}},
 		{"error", `{"error":{"message":"boom","code":500}}`, Delta{Error: []byte(`{"message":"boom","code":500}`), CachedTokens: -1}},
 		{"null error", `{"error":null,"choices":[]}`, Delta{CachedTokens: -1}},
 		{"old error", `{"object":"error","message":"boom"}`, Delta{Error: []byte(`{"object":"error","message":"boom"}`), CachedTokens: -1}},
-		{"escaped key", `{"ch\u006fices":[{"text":"x"}]}`, Delta{Content: true, CachedTokens: -1}},
-		{"blanks", " { \"choices\" : [ { \"text\" : \"x\\n\" } , { } ] } ", Delta{Content: true, CachedTokens: -1}},
+		{"escaped key", `{"ch\u006fices":[{"text":"x"}]}`, Delta{HasChoice: true, Content: true, CachedTokens: -1}},
+		{"blanks", " { \"choices\" : [ { \"text\" : \"x\\n\" } , { } ] } ", Delta{HasChoice: true, Content: true, CachedTokens: -1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var d Delta
