@@ -310,7 +310,7 @@ const (
 
 // ThrottleInvalidating are the reasons that make figures unusable when they
 // last: hardware slowdown, hardware or software thermal slowdown, power brake.
-// Source: docs/measurement.md, verdict gpu_throttled.
+// Source: docs/metrics.md, verdict gpu_throttled.
 const ThrottleInvalidating = ThrottleHardware | ThrottleSoftwareThermal | ThrottleHardwareThermal | ThrottleHardwarePowerCut
 
 var throttleNames = []string{"idle", "application_clocks", "power_cap", "hardware_slowdown", "sync_boost",

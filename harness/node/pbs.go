@@ -30,7 +30,7 @@ type Scheduler struct {
 }
 
 // PBS reads the job from the environment; Kind is "none" outside a job.
-// Source: docs/pbs.md, variables inside the job.
+// Source: docs/node.md, the job around a run.
 func (s *System) PBS() Scheduler {
 	id := s.env("PBS_JOBID")
 	if id == "" {
@@ -117,7 +117,7 @@ func (s *System) Qstat(ctx context.Context, id string) (QstatJob, error) {
 // ParseQstat reads `qstat -f -F json ID`. zone is the zone of the client that
 // printed it: PBS writes local times without one.
 //
-// Source: docs/pbs.md, asking about jobs (OpenPBS 23.06.06).
+// Source: docs/node.md, the job around a run (OpenPBS 23.06.06).
 func ParseQstat(b []byte, id string, zone *time.Location) (QstatJob, error) {
 	var doc struct {
 		Jobs map[string]struct {

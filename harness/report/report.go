@@ -24,7 +24,7 @@ import (
 const SchemaVersion = 1
 
 // FirstLevel is the level whose TPS and latency the plan's table shows: one
-// stream. Source: docs/measurement.md, metrics.
+// stream. Source: docs/metrics.md, metrics.
 const FirstLevel = "c1"
 
 // Options are what [Build] needs beside cells and results.
