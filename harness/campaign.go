@@ -32,6 +32,8 @@ type campaign struct {
 	outcome  *Outcome
 	// byID finds the outcomes of all cells of a configuration.
 	byID map[string][]int
+	// node is what the preflight found; nil before it.
+	node *node.State
 }
 
 // job is one configuration on one start of a server.

@@ -83,6 +83,9 @@ func (c *campaign) level(ctx context.Context, j *job, srv *server, level experim
 	if err := c.takeOverRecords(j, level, &spec, lines); err != nil {
 		return nil, errors.Join(err, lines.Close())
 	}
+	if srv.telemetry != nil {
+		spec.Series = srv.telemetry.series
+	}
 	if !c.o.NoCertificate {
 		spec.Certificate = c.certify(ctx, level)
 	}
@@ -95,9 +98,14 @@ func (c *campaign) level(ctx context.Context, j *job, srv *server, level experim
 	if err != nil {
 		return nil, err
 	}
-	finished, err := load.Finish(srv.target, spec, out, records, load.FinishInput{OutputCapped: capped, ConfigMismatches: c.lenientMismatches(j)})
+	gpu, gpus, energy := c.gpuFacts(srv.telemetry, out.Clock)
+	finished, err := load.Finish(srv.target, spec, out, records, load.FinishInput{GPU: gpu, OutputCapped: capped, ConfigMismatches: c.lenientMismatches(j)})
 	if err != nil {
 		return nil, err
+	}
+	finished.GPU, finished.Energy = gpus, energy
+	if energy != nil && finished.Metrics.CompletionTokens > 0 {
+		energy.JoulesPerOutputToken = energy.TotalGPUEnergyJ / float64(finished.Metrics.CompletionTokens)
 	}
 	// Finish describes the load it was given; the plan's words stay.
 	info := run.Level

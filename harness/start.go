@@ -33,6 +33,8 @@ type server struct {
 	// maxModelLen as served, tokens.
 	maxModelLen int
 	facts       vllm.LogFacts
+	// telemetry of the start; nil for a server of others.
+	telemetry *telemetry
 }
 
 // ended says that the server's process is gone; a server of others never is.
@@ -76,6 +78,9 @@ func (c *campaign) startJSON(j *job) result.StartJSON {
 		if m := j.set.Manifest; m != nil && m.Generator != nil {
 			s.Dataset.Origin = m.Generator.Source
 		}
+	}
+	if c.node != nil {
+		s.Node, s.GPUs = &c.node.Info, c.node.GPUs
 	}
 	if c.o.Mock != nil {
 		s.Mock = &result.Mock{Version: c.version.String(), Seed: c.o.Mock.Seed, Speed: c.o.Mock.Speed}
@@ -123,7 +128,11 @@ func (c *campaign) measure(ctx context.Context, jobs []*job) {
 			return
 		}
 		stopped = true
-		c.stop(ctx, jobs, srv)
+		c.stopProcess(ctx, jobs, srv.process)
+		if err := srv.telemetry.close(); err != nil {
+			c.observer.Note(label, "telemetry: "+err.Error())
+		}
+		c.cleanUp(ctx, jobs[0], srv.telemetry)
 	}
 	defer stop()
 	if !c.checkEffective(jobs, srv) {
@@ -202,12 +211,17 @@ func (c *campaign) launch(ctx context.Context, j *job) (*server, error) {
 		return nil, err
 	}
 	c.observer.Note(j.cell().Label(), fmt.Sprintf("healthy after %s; KV cache %d tokens", seconds(served.Seconds), facts.KVTokens))
+	series, err := c.startTelemetry(ctx, j)
+	if err != nil {
+		c.stopProcess(ctx, []*job{j}, process)
+		return nil, err
+	}
 	version := served.Version
 	if version == "" {
 		version = c.version.String()
 	}
 	target := load.Target{BaseURL: url, Model: unique, Features: load.FeaturesOf(version), Endpoint: c.o.Endpoint, Done: process.Done()}
-	return &server{process: process, target: target, maxModelLen: served.MaxModelLen, facts: facts}, nil
+	return &server{process: process, target: target, maxModelLen: served.MaxModelLen, facts: facts, telemetry: series}, nil
 }
 
 func (c *campaign) mockRemark() string {
@@ -251,6 +265,9 @@ func (c *campaign) serverEnv(j *job) launch.EnvOptions {
 	}
 	if c.o.Mock != nil {
 		return o
+	}
+	if c.node != nil {
+		o.CUDAVisible, o.CUDAVisibleSet = c.node.Visible.Value, c.node.Visible.Set
 	}
 	if info, err := os.Stat(c.model); err == nil && info.IsDir() {
 		o.Offline = true
@@ -422,11 +439,7 @@ func (c *campaign) fail(jobs []*job, err error) {
 	}
 }
 
-// stop ends the server and records what it took.
-func (c *campaign) stop(ctx context.Context, jobs []*job, srv *server) {
-	c.stopProcess(ctx, jobs, srv.process)
-}
-
+// stopProcess ends the server and records what it took.
 func (c *campaign) stopProcess(ctx context.Context, jobs []*job, process *launch.Process) {
 	var report launch.StopReport
 	if ctx.Err() != nil {

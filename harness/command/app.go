@@ -84,7 +84,8 @@ func newApp(env Environment) *cli.App {
 		Writer:          env.Stdout,
 		ErrWriter:       env.Stderr,
 		HideHelpCommand: true,
-		Suggest:         true,
+		// Values of --set may hold commas; ids of --exp are split by the plan.
+		DisableSliceFlagSeparator: true,
 		Commands: []*cli.Command{
 			listCommand(env),
 			runCommand(env),

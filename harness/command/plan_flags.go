@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -60,7 +61,7 @@ func selectionFlags() []cli.Flag {
 		&cli.BoolFlag{Name: flagAdded, Usage: "the cells marked \"added\" as well", Category: categorySelection},
 		&cli.StringFlag{Name: flagDataset, Usage: "only or instead the data set `NAME`: 8k, 64k", Category: categorySelection},
 		&cli.StringFlag{Name: flagBase, Usage: "baseline that experiments vary from: `eager|compiled`", Category: categorySelection},
-		&cli.StringSliceFlag{Name: flagSet, Usage: "a setting, `NAME=VALUE`; stronger than the environment", Category: categorySelection},
+		&cli.StringSliceFlag{Name: flagSet, Usage: "a setting, `NAME=VALUE`, or @FILE with one a line; stronger than the environment", Category: categorySelection},
 	}
 }
 
@@ -97,6 +98,10 @@ func request(c *cli.Context, env Environment) (experiment.Request, error) {
 	if c.IsSet(flagRequestRate) && !(c.Float64(flagRequestRate) > 0) {
 		return experiment.Request{}, usage(fmt.Errorf("--%s %v: want requests/s above 0", flagRequestRate, c.Float64(flagRequestRate)))
 	}
+	settings, err := settingLines(c.StringSlice(flagSet))
+	if err != nil {
+		return experiment.Request{}, err
+	}
 	return experiment.Request{
 		Experiments: c.StringSlice(flagExp),
 		Group:       c.Int(flagGroup),
@@ -104,7 +109,7 @@ func request(c *cli.Context, env Environment) (experiment.Request, error) {
 		Added:       c.Bool(flagAdded),
 		Dataset:     c.String(flagDataset),
 		Base:        c.String(flagBase),
-		Set:         c.StringSlice(flagSet),
+		Set:         settings,
 		NumSamples:  c.Int(flagNumSamples),
 		MaxTokens:   c.Int(flagMaxTokens),
 		Concurrency: c.String(flagConcurrency),
@@ -113,6 +118,37 @@ func request(c *cli.Context, env Environment) (experiment.Request, error) {
 		Environ:     env.Environ,
 		KnownGLM46:  knownGLM46Variables(),
 	}, nil
+}
+
+// settingLines replaces @FILE by the settings in it, one NAME=VALUE a line; blank
+// lines and lines that begin with # are passed over. It is the way in for values
+// that "qsub -v" breaks.
+func settingLines(given []string) ([]string, error) {
+	const longest = 1 << 20
+	var out []string
+	for _, entry := range given {
+		path, isFile := strings.CutPrefix(entry, "@")
+		if !isFile {
+			out = append(out, entry)
+			continue
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, usage(fmt.Errorf("--%s %s: %w", flagSet, entry, err))
+		}
+		data, err := io.ReadAll(io.LimitReader(file, longest))
+		file.Close()
+		if err != nil {
+			return nil, usage(fmt.Errorf("--%s %s: %w", flagSet, entry, err))
+		}
+		for line := range strings.Lines(string(data)) {
+			line = strings.TrimSpace(line)
+			if line != "" && !strings.HasPrefix(line, "#") {
+				out = append(out, line)
+			}
+		}
+	}
+	return out, nil
 }
 
 // resolve gives the cells that flags and environment ask for.

@@ -40,6 +40,8 @@ func runFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "lenient", Usage: "go on where the engine does not run what was asked; the result is not valid", Category: categoryServer},
 		&cli.IntFlag{Name: "starts", Usage: "server starts for each configuration", Value: 1, Category: categoryMisc},
 		&cli.StringFlag{Name: flagWalltime, Usage: "time limit from now on, `HH:MM:SS` or 90m; also " + variableWalltimeS + " (seconds)", Category: categoryMisc},
+		&cli.BoolFlag{Name: flagShakedown, Usage: "only a short trial of the baseline: start, effective configuration, one stream, stop", Category: categoryMisc},
+		&cli.BoolFlag{Name: flagNoShakedown, Usage: "run --all without the record of a shakedown", Category: categoryMisc},
 		&cli.BoolFlag{Name: "again", Usage: "measure also what the results hold already", Category: categoryMisc},
 		&cli.BoolFlag{Name: "dry-run", Usage: "check the request and print the vllm command lines; touch nothing", Category: categoryMisc},
 		&cli.DurationFlag{Name: "timeout", Usage: "longest request; default: 3 x what a token may take at most, at least 1h", Category: categoryLoad},
@@ -96,7 +98,7 @@ func knownGLM46Variables() []string {
 
 // jobVariables are set by generated job scripts for themselves and for their
 // readers, and the variable of the server's mark.
-var jobVariables = []string{"GLM46_LONG", "GLM46_SERVER_TOKEN"}
+var jobVariables = []string{variableOutcome, "GLM46_RESUBMITTED", "GLM46_LONG", "GLM46_SERVER_TOKEN"}
 
 func runCommand(env Environment) *cli.Command {
 	return &cli.Command{
@@ -114,10 +116,12 @@ Examples:
    EXP_NAME=5B_kv_bf16 KV_CACHE_DTYPE=auto glm46 run --model /scratch/GLM-4.6`,
 		Flags: runFlags(),
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
+			err := noArguments(c)
+			if err == nil {
+				err = run(c, env)
 			}
-			return run(c, env)
+			writeOutcome(env, err)
+			return err
 		},
 	}
 }
@@ -128,16 +132,7 @@ func run(c *cli.Context, env Environment) error {
 	if err != nil {
 		return err
 	}
-	r, err := request(c, env)
-	if err != nil {
-		return err
-	}
-	if len(r.Experiments) == 0 && r.Group == 0 && !r.All {
-		if name, ok := env.Lookup(experiment.VarExpName); !ok || name == "" {
-			return usage(errors.New("which cells? give --exp, --group or --all, or set EXP_NAME"), hintListShowsCells)
-		}
-	}
-	cells, err := resolve(plan, r)
+	cells, err := runCells(c, env, plan)
 	if err != nil {
 		return err
 	}
@@ -147,6 +142,9 @@ func run(c *cli.Context, env Environment) error {
 	}
 	if c.Bool("dry-run") {
 		return dryRun(c, env, options)
+	}
+	if err := askShakedown(c, options); err != nil {
+		return err
 	}
 	ctx, release := signalContext(c.Context)
 	defer release()
@@ -173,6 +171,23 @@ func run(c *cli.Context, env Environment) error {
 	return printOutcome(c, env, plan, options, outcome)
 }
 
+// runCells gives the cells that flags and environment ask for.
+func runCells(c *cli.Context, env Environment, plan *experiment.Plan) ([]experiment.Cell, error) {
+	r, err := request(c, env)
+	if err != nil {
+		return nil, err
+	}
+	if c.Bool(flagShakedown) {
+		return shakedownCells(plan, r)
+	}
+	if len(r.Experiments) == 0 && r.Group == 0 && !r.All {
+		if name, ok := env.Lookup(experiment.VarExpName); !ok || name == "" {
+			return nil, usage(errors.New("which cells? give --exp, --group or --all, or set EXP_NAME"), hintListShowsCells)
+		}
+	}
+	return resolve(plan, r)
+}
+
 // campaignOptions turns flags into the options of a campaign.
 func campaignOptions(c *cli.Context, env Environment, plan *experiment.Plan, cells []experiment.Cell) (*harness.Options, error) {
 	server, err := commandWords(c.String("vllm"))
@@ -193,7 +208,7 @@ func campaignOptions(c *cli.Context, env Environment, plan *experiment.Plan, cel
 	o := &harness.Options{
 		Plan: plan, Cells: cells, Model: c.String(flagModel), Server: server,
 		DataDir: c.String(flagData), DataFrom: c.String("data-from"), ResultsDir: c.String(flagResults),
-		Starts: c.Int("starts"), Again: c.Bool("again"), StartTimeout: c.Duration("start-timeout"),
+		Starts: c.Int("starts"), Again: c.Bool("again") || c.Bool(flagShakedown), StartTimeout: c.Duration("start-timeout"),
 		Limits:  load.Limits{Total: c.Duration("timeout"), Idle: c.Duration("idle-timeout"), IdleExplicit: c.IsSet("idle-timeout")},
 		Lenient: c.Bool("lenient"), NaturalStop: c.Bool("natural-stop"), Endpoint: measure.Endpoint(endpoint),
 		NoCertificate: c.Bool("no-certificate"), System: system, Environ: env.Environ, ToolVersion: buildVersion(),
@@ -205,7 +220,12 @@ func campaignOptions(c *cli.Context, env Environment, plan *experiment.Plan, cel
 		}
 		o.Version = &version
 	}
-	if !c.Bool("mock") {
+	mock := c.Bool("mock")
+	if !mock && isOurselves(server[0]) {
+		fmt.Fprintf(env.Stderr, "glm46: %s is this program: it is the mock that is measured\n", server[0])
+		mock = true
+	}
+	if !mock {
 		for _, name := range []string{"mock-scenario", "data-from"} {
 			if c.String(name) != "" {
 				return nil, usage(fmt.Errorf("--%s is for --mock only", name))
