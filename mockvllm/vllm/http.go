@@ -159,3 +159,44 @@ func Routes(v Version) []Route {
 	)
 	return out
 }
+
+// PrefixResetLine is what POST /reset_prefix_cache logs: that it worked, or that
+// blocks were in use and nothing happened. The answer is 200 either way.
+//
+// Source: vLLM 0.11.1, vllm/v1/core/block_pool.py reset_prefix_cache.
+func PrefixResetLine(v Version, ok bool) LogLine {
+	l := LogLine{
+		Phase: PhaseServing, Level: "INFO", Source: "block_pool.py:378", Proc: Process{Role: EngineCore},
+		Text: "Successfully reset prefix cache",
+	}
+	if !ok {
+		l.Level, l.Source = "WARNING", "block_pool.py:363"
+		l.Text = "Failed to reset prefix cache because some blocks (1) are not freed yet"
+	}
+	return l
+}
+
+// ServerInfoBody is the answer to GET /server_info (dev mode): the engine's
+// configuration as one text, or as an object under config_format=json, which
+// 0.11.1 and later know. Of the object only what the text holds is here.
+//
+// Source: vLLM 0.11.1, vllm/entrypoints/openai/api_server.py show_server_info.
+func ServerInfoBody(c EngineConfig, asJSON bool) []byte {
+	if !asJSON || !c.Version.AtLeast("0.11.1") {
+		return append(AppendJSONString([]byte(`{"vllm_config":`), EngineConfigText(c)), '}')
+	}
+	b := []byte(`{"vllm_config":{"model_config":{"model":`)
+	b = AppendJSONString(b, c.Model)
+	b = fmt.Appendf(b, `,"dtype":"torch.%s","max_model_len":%d,"enforce_eager":%t,"trust_remote_code":%t}`, c.Dtype, c.MaxModelLen, c.EnforceEager, c.TrustRemoteCode)
+	b = fmt.Appendf(b, `,"cache_config":{"block_size":%d,"gpu_memory_utilization":%s,"cache_dtype":%s,"enable_prefix_caching":%t}`,
+		c.BlockSize, strconv.FormatFloat(c.GPUMemoryUtilization, 'g', -1, 64), quoteJSON(c.KVCacheDtype), c.EnablePrefixCaching)
+	b = fmt.Appendf(b, `,"parallel_config":{"tensor_parallel_size":%d,"pipeline_parallel_size":%d,"data_parallel_size":%d,"decode_context_parallel_size":%d,"enable_expert_parallel":%t}`,
+		c.TensorParallelSize, c.PipelineParallelSize, c.DataParallelSize, c.DecodeContextParallelSize, c.EnableExpertParallel)
+	b = fmt.Appendf(b, `,"scheduler_config":{"max_num_batched_tokens":%d,"max_num_seqs":%d,"max_model_len":%d,"enable_chunked_prefill":%t,"async_scheduling":%t}`,
+		c.MaxNumBatchedTokens, c.MaxNumSeqs, c.MaxModelLen, c.EnableChunkedPrefill, c.AsyncScheduling)
+	spec := "null"
+	if c.Spec != nil {
+		spec = fmt.Sprintf(`{"method":%s,"num_speculative_tokens":%d}`, quoteJSON(c.Spec.Method), c.Spec.NumSpeculativeTokens)
+	}
+	return append(b, `,"speculative_config":`+spec+`}}`...)
+}
