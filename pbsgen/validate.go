@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/agext/levenshtein"
 
@@ -226,8 +227,8 @@ func (v *validator) directives(p Profile) {
 var umaskForm = regexp.MustCompile(`^0?[0-7]{3}$`)
 
 func (v *validator) directive(field, text string) {
-	if strings.IndexFunc(text, unicode.IsControl) >= 0 || strings.HasSuffix(text, `\`) {
-		v.fault(field, "write one line, without control characters or a trailing backslash", "%q cannot be one directive", text)
+	if strings.IndexFunc(text, unicode.IsControl) >= 0 || strings.HasSuffix(text, `\`) || !utf8.ValidString(text) {
+		v.fault(field, "write one line of UTF-8, without control characters or a trailing backslash", "%q cannot be one directive", text)
 		return
 	}
 	if trimmed := strings.TrimSpace(text); strings.HasPrefix(trimmed, pbs.Prefix) {

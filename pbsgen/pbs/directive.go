@@ -3,6 +3,7 @@ package pbs
 import (
 	"bytes"
 	"strings"
+	"unicode/utf8"
 )
 
 // Prefix begins a directive.
@@ -118,15 +119,15 @@ func Words(text string) []string {
 // Quote writes a word so that Words gives it back: bare where nothing in it is
 // special, else in single quotes, or in double quotes where it holds a single one.
 // It reports false for a word that no directive can hold: one with a line break
-// or another control character, with both kinds of quote, or with a trailing
-// backslash.
+// or another control character, with both kinds of quote, with a trailing
+// backslash, or that is not UTF-8.
 func Quote(word string) (string, bool) {
 	for i := 0; i < len(word); i++ {
 		if word[i] < ' ' || word[i] == 0x7f {
 			return "", false
 		}
 	}
-	if strings.HasSuffix(word, `\`) {
+	if strings.HasSuffix(word, `\`) || !utf8.ValidString(word) {
 		return "", false
 	}
 	if word != "" && !strings.ContainsAny(word, " '\"\\") {
