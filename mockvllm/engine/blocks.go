@@ -16,7 +16,9 @@ const (
 type block struct {
 	hash       uint64
 	prev, next int32 // neighbours in a free list
-	dup        int32 // next block of the same hash, in order of publication
+	// dup is the next block of the same hash, in order of publication; none after
+	// the last. dupPrev is the one before; the first has the last there.
+	dup, dupPrev int32
 	ref        int32 // requests that use it
 	content    uint8
 }
@@ -60,7 +62,7 @@ func (p *pool) take() int32 {
 		p.unlink(&p.front, id)
 	case len(p.blocks) < p.usable:
 		id = int32(len(p.blocks))
-		p.blocks = append(p.blocks, block{prev: none, next: none, dup: none})
+		p.blocks = append(p.blocks, block{prev: none, next: none, dup: none, dupPrev: none})
 	default:
 		id = p.lru.head
 		p.unlink(&p.lru, id)
@@ -146,12 +148,13 @@ func (p *pool) publish(id int32, hash uint64) {
 	first, ok := p.table[hash]
 	if !ok {
 		p.table[hash] = id
+		b.dupPrev = id
 		return
 	}
-	for p.blocks[first].dup != none {
-		first = p.blocks[first].dup
-	}
-	p.blocks[first].dup = id
+	head := &p.blocks[first]
+	last := head.dupPrev
+	p.blocks[last].dup = id
+	b.dupPrev, head.dupPrev = last, id
 }
 
 // keepOwn marks a full block as content that only its writer can find again.
@@ -178,18 +181,19 @@ func (p *pool) forget(id int32) {
 func (p *pool) unpublish(id int32) {
 	b := &p.blocks[id]
 	first := p.table[b.hash]
-	if first == id {
-		if b.dup == none {
-			delete(p.table, b.hash)
-		} else {
-			p.table[b.hash] = b.dup
-		}
-		return
+	switch {
+	case first == id && b.dup == none:
+		delete(p.table, b.hash)
+	case first == id:
+		p.table[b.hash] = b.dup
+		p.blocks[b.dup].dupPrev = b.dupPrev
+	case b.dup == none:
+		p.blocks[first].dupPrev = b.dupPrev
+		p.blocks[b.dupPrev].dup = none
+	default:
+		p.blocks[b.dup].dupPrev = b.dupPrev
+		p.blocks[b.dupPrev].dup = b.dup
 	}
-	for p.blocks[first].dup != id {
-		first = p.blocks[first].dup
-	}
-	p.blocks[first].dup = b.dup
 }
 
 // reset forgets everything; false while a block is in use.

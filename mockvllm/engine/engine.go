@@ -203,11 +203,19 @@ func (e *Engine) Begin() (time.Duration, bool) {
 // order, then the waiting queue.
 func (e *Engine) schedule() bool {
 	e.info = StepInfo{Index: e.stats.Steps}
-	budget := e.scheduleRunning(e.cfg.MaxNumBatchedTokens)
-	if e.info.Preempted == 0 {
-		budget = e.admit(budget)
+	for {
+		before := e.info.Preempted
+		budget := e.scheduleRunning(e.cfg.MaxNumBatchedTokens)
+		preempted := e.info.Preempted > before
+		if !preempted {
+			budget = e.admit(budget)
+		}
+		// By priority, the first to run may preempt itself: vLLM's step is then
+		// empty and takes no time.
+		if budget < e.cfg.MaxNumBatchedTokens || !preempted {
+			return budget < e.cfg.MaxNumBatchedTokens
+		}
 	}
-	return budget < e.cfg.MaxNumBatchedTokens
 }
 
 func (e *Engine) scheduleRunning(budget int) int {

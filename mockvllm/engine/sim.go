@@ -83,6 +83,7 @@ func (s *Sim) Abort(now time.Duration, id uint64) bool {
 	if q == nil || q.aborted {
 		return false
 	}
+	q.times.OutputTokens = q.out
 	s.front.abort(s.now, q)
 	s.engine.abort(q)
 	s.aborts.push(chunk{s: q, due: s.now, finish: FinishAbort})
