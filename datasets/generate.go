@@ -325,7 +325,7 @@ func (o GenOptions) writeSamples(ctx context.Context, w io.Writer) (*Manifest, [
 		n := counter.CountTokens(text)
 		prompts.add(int64(n), o.Tokenizer == nil)
 		targets.add(int64(o.TargetTokens), false)
-		prefixes.add([]byte(text), int64(n))
+		prefixes.addSample(text, false, int64(n))
 		err = enc.Encode(writtenRecord{
 			ID: fmt.Sprintf("%s-%04d", o.Dataset, i), Kind: kind, Prompt: text,
 			PromptTokens: n, PromptTokensEstimated: o.Tokenizer == nil, TargetTokens: o.TargetTokens,

@@ -44,6 +44,16 @@ func (p *prefixIndex) share() float64 {
 	return p.hitTokens / float64(p.tokens)
 }
 
+// addSample runs a prompt that is in memory through the cache, in the form in
+// which a file holds it, so that Verify finds the same share.
+func (p *prefixIndex) addSample(text string, chat bool, tokens int64) {
+	if p.encoder != nil || chat {
+		p.add([]byte(text), tokens)
+		return
+	}
+	p.add(appendEscaped(nil, []byte(text)), tokens)
+}
+
 // add runs one prompt of so many tokens through the cache.
 func (p *prefixIndex) add(text []byte, tokens int64) {
 	if len(text) == 0 || tokens <= 0 {

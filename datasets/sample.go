@@ -77,6 +77,9 @@ type Set struct {
 	Tokenizer TokenizerInfo
 	// Warnings are findings that make the set worse, not wrong.
 	Warnings []Fault
+
+	sharedPrefix float64
+	identical    int
 }
 
 // TokenizerInfo names what counted tokens.

@@ -1,7 +1,9 @@
 package datasets
 
 import (
-	"encoding/json"
+	"math/bits"
+	"slices"
+	"strings"
 )
 
 // Subset returns n samples of the set, in the order of the file: stratified
@@ -10,41 +12,70 @@ import (
 // number of samples returns all.
 func (s *Set) Subset(n int) []Sample {
 	if n <= 0 || n >= len(s.Samples) {
-		return s.Samples
+		return slices.Clone(s.Samples)
 	}
-	return s.Samples[:n]
+	chosen := make([]bool, len(s.Samples))
+	for _, i := range spreadOrder(s.Samples)[:n] {
+		chosen[i] = true
+	}
+	out := make([]Sample, 0, n)
+	for i, c := range chosen {
+		if c {
+			out = append(out, s.Samples[i])
+		}
+	}
+	return out
+}
+
+// spreadOrder orders samples so that every beginning of the order is spread
+// evenly over kinds and, within a kind, over prompt lengths: the van der Corput
+// sequence over the sorted samples, begun in the middle.
+func spreadOrder(samples []Sample) []int {
+	n := len(samples)
+	sorted := make([]int, n)
+	for i := range sorted {
+		sorted[i] = i
+	}
+	slices.SortFunc(sorted, func(a, b int) int {
+		x, y := &samples[a], &samples[b]
+		if c := strings.Compare(x.Kind, y.Kind); c != 0 {
+			return c
+		}
+		if x.PromptTokens != y.PromptTokens {
+			return x.PromptTokens - y.PromptTokens
+		}
+		if c := strings.Compare(x.ID, y.ID); c != 0 {
+			return c
+		}
+		return a - b
+	})
+	width := bits.Len(uint(n - 1))
+	out := make([]int, 0, n)
+	for i := range 1 << width {
+		r := int(bits.Reverse64(uint64(i)) >> (64 - width))
+		if r < n {
+			out = append(out, sorted[(r+n/2)%n])
+		}
+	}
+	return out
 }
 
 // SharedPrefixShare returns the share of prompt tokens, 0 to 1, that a prefix
 // cache without limit would serve if the samples ran one after the other: whole
 // blocks of BlockTokens, never the last token of a prompt, as vLLM counts.
-func SharedPrefixShare(samples []Sample, tokenizer TokenCounter) float64 { return 0 }
-
-// Info describes a set: counts, tokens, hashes.
-type Info struct {
-	Name              string         `json:"name"`
-	Path              string         `json:"path"`
-	Format            string         `json:"format"`
-	Samples           int            `json:"samples"`
-	SHA256            string         `json:"sha256"`
-	ContentSHA256     string         `json:"content_sha256"`
-	Bytes             int64          `json:"bytes"`
-	ContentBytes      int64          `json:"content_bytes"`
-	PromptTokens      TokenStats     `json:"prompt_tokens"`
-	TargetTokens      TokenStats     `json:"target_tokens"`
-	TotalTokens       TokenStats     `json:"total_tokens"`
-	SharedPrefixShare float64        `json:"shared_prefix_share"`
-	IdenticalPrompts  int            `json:"identical_prompts"`
-	Kinds             map[string]int `json:"kinds,omitempty"`
-	Tokenizer         TokenizerInfo  `json:"tokenizer"`
-	Manifest          *Manifest      `json:"manifest,omitempty"`
-	Warnings          []Fault        `json:"warnings,omitempty"`
+//
+// With a tokenizer that can name the tokens it is exact; else (nil too) blocks
+// of 64 bytes stand for those of 16 tokens.
+func SharedPrefixShare(samples []Sample, tokenizer TokenCounter) float64 {
+	p := newPrefixIndex(tokenizer)
+	for i := range samples {
+		s := &samples[i]
+		text := s.Text()
+		n := s.PromptTokens
+		if n == 0 {
+			n = max(1, EstimateTokens(text))
+		}
+		p.addSample(text, s.Messages != nil, int64(n))
+	}
+	return p.share()
 }
-
-// Info describes the set.
-func (s *Set) Info() *Info { return &Info{Name: s.Name, Path: s.Path, Samples: len(s.Samples)} }
-
-// Text is the description for a person: a few lines and a small histogram.
-func (i *Info) Text() string { return i.Name }
-
-func messagesText(messages, tools json.RawMessage) string { return string(messages) }
