@@ -116,15 +116,15 @@ type LogScanner struct {
 
 var (
 	ansiPattern   = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
-	procPattern   = regexp.MustCompile(`^\(([A-Za-z][^()]{0,80}?) pid=(\d+)\)\s?`)
-	headerPattern = regexp.MustCompile(`^(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) \[?([\w./<>-]{1,120}:\d+)\] ?`)
+	procPattern   = regexp.MustCompile(`^\(([A-Za-z][^()]*?) pid=(\d+)\)\s?`)
+	headerPattern = regexp.MustCompile(`^(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) \[?([\w./<>-]+:\d+)\] ?`)
 	// excPattern is the last line of a traceback.
-	excPattern = regexp.MustCompile(`^([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exit|Warning|Timeout))(?::\s?(.*))?$`)
+	excPattern = regexp.MustCompile(`^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|Timeout))(?::\s?(.*))?$`)
 
 	configException = regexp.MustCompile(`^(?:[\w.]*\.)?(?:ValueError|AssertionError|NotImplementedError|ValidationError|TypeError): `)
 
-	versionLine   = regexp.MustCompile(`(?:vLLM (?:API )?server version |█.*version +|LLM engine \()(v?\d[\w.+-]*)`)
-	engineLine    = regexp.MustCompile(`Initializing a V[01] LLM engine \((v?[\w.+-]+)\) with config: (.*)$`)
+	versionLine   = regexp.MustCompile(`(?:vLLM (?:API )?server version |█.*version +)(v?\d[\w.+-]*)`)
+	engineLine    = regexp.MustCompile(`Initializing an? (?:V[01] )?LLM engine \((v?[\w.+-]+)\) with config: (.*)$`)
 	argsLine      = regexp.MustCompile(`^(?:non-default args: \{(.*)\}|args: Namespace\((.*)\))\s*$`)
 	weightsLine   = regexp.MustCompile(`Loading weights took ([\d.]+) seconds`)
 	modelLine     = regexp.MustCompile(`Model loading took ([\d.]+) (?:GiB|GB)(?: memory)? and ([\d.]+) seconds`)
@@ -152,7 +152,7 @@ var phaseMarks = []struct {
 	text  string
 	phase Phase
 }{
-	{"Initializing a V", PhaseInit}, {"Waiting for init message from front-end", PhaseInit}, {"is assigned as DP rank", PhaseInit},
+	{"LLM engine (", PhaseInit}, {"Waiting for init message from front-end", PhaseInit}, {"is assigned as DP rank", PhaseInit},
 	{"Starting to load model", PhaseLoad}, {"checkpoint shards", PhaseLoad}, {"Loading weights took", PhaseLoad},
 	{"for vLLM's torch.compile", PhaseCompile}, {"Dynamo bytecode transform time", PhaseCompile}, {"Compiling a graph for", PhaseCompile}, {"Directly load the compiled graph", PhaseCompile},
 	{"s in total", PhaseProfile}, {"Available KV cache memory", PhaseProfile}, {"GPU KV cache size", PhaseProfile}, {"Memory profiling takes", PhaseProfile},
@@ -209,9 +209,11 @@ type record struct {
 
 func splitRecord(line string) record {
 	var r record
-	if m := procPattern.FindStringSubmatch(line); m != nil {
-		r.proc = m[1]
-		line = line[len(m[0]):]
+	if strings.HasPrefix(line, "(") {
+		if m := procPattern.FindStringSubmatch(line); m != nil {
+			r.proc = clip(m[1], 80)
+			line = line[len(m[0]):]
+		}
 	}
 	if m := headerPattern.FindStringSubmatch(line); m != nil {
 		r.level, r.source = m[1], m[3]
@@ -261,76 +263,81 @@ func (s *LogScanner) phase(r record) {
 func (s *LogScanner) read(r record) {
 	f := &s.facts
 	msg := r.msg
-	if m := engineLine.FindStringSubmatch(msg); m != nil {
+	// Each pattern is tried only where its fixed words occur: that is ten times
+	// faster than the patterns alone.
+	find := func(words string, re *regexp.Regexp) []string {
+		if !strings.Contains(msg, words) {
+			return nil
+		}
+		return re.FindStringSubmatch(msg)
+	}
+	largest := func(words string, re *regexp.Regexp, to ...*float64) {
+		if m := find(words, re); m != nil {
+			for i, p := range to {
+				*p = max(*p, number(m[i+1]))
+			}
+		}
+	}
+	if m := find("LLM engine (", engineLine); m != nil {
 		s.version(m[1])
 		f.EngineConfig = splitPairs(m[2], '=')
-	} else if m := versionLine.FindStringSubmatch(msg); m != nil {
+	} else if m := find("version ", versionLine); m != nil {
 		s.version(m[1])
 	}
-	if m := argsLine.FindStringSubmatch(msg); m != nil {
+	if m := find("args: ", argsLine); m != nil {
 		if m[2] != "" {
 			f.NonDefaultArgs = splitPairs(m[2], '=')
 		} else {
 			f.NonDefaultArgs = splitPairs(m[1], ':')
 		}
 	}
-	largest := func(re *regexp.Regexp, to ...*float64) bool {
-		m := re.FindStringSubmatch(msg)
-		if m == nil {
-			return false
-		}
-		for i, p := range to {
-			*p = max(*p, number(m[i+1]))
-		}
-		return true
-	}
-	largest(weightsLine, &f.WeightsSeconds)
-	largest(modelLine, &f.ModelMemoryGiB, &f.ModelLoadSeconds)
-	largest(oldModelLine, &f.ModelMemoryGiB)
-	largest(captureLine, &f.GraphCaptureSeconds, &f.GraphCaptureGiB)
-	largest(compileLine, &f.CompileSeconds)
-	largest(initLine, &f.EngineInitSeconds)
-	if m := kvMemoryLine.FindStringSubmatch(msg); m != nil {
+	largest("Loading weights took", weightsLine, &f.WeightsSeconds)
+	largest("Model loading took", modelLine, &f.ModelMemoryGiB, &f.ModelLoadSeconds)
+	largest("Loading model weights took", oldModelLine, &f.ModelMemoryGiB)
+	largest("Graph capturing finished", captureLine, &f.GraphCaptureSeconds, &f.GraphCaptureGiB)
+	largest("torch.compile t", compileLine, &f.CompileSeconds)
+	largest("init engine", initLine, &f.EngineInitSeconds)
+	if m := find("Available KV cache memory", kvMemoryLine); m != nil {
 		if g := number(m[1]); f.KVCacheMemoryGiB == 0 || g < f.KVCacheMemoryGiB {
 			f.KVCacheMemoryGiB = g
 		}
 	}
-	if m := kvSizeLine.FindStringSubmatch(msg); m != nil {
+	if m := find("GPU KV cache size", kvSizeLine); m != nil {
 		if n := whole(m[1]); n > 0 && (f.KVTokens == 0 || n < f.KVTokens) {
 			f.KVTokens = n
 		}
 	}
-	if m := concurrency.FindStringSubmatch(msg); m != nil {
+	if m := find("Maximum concurrency for", concurrency); m != nil {
 		f.MaxConcurrencyTokens = int(whole(m[1]))
 		if x := number(m[2]); f.MaxConcurrency == 0 || x < f.MaxConcurrency {
 			f.MaxConcurrency = x
 		}
 	}
-	if m := shardBar.FindStringSubmatch(msg); m != nil {
+	if m := find("checkpoint shards", shardBar); m != nil {
 		f.ShardsDone, f.Shards = int(whole(m[1])), int(whole(m[2]))
 	}
-	if m := captureBar.FindStringSubmatch(msg); m != nil {
+	if m := find("Capturing CUDA graph", captureBar); m != nil {
 		f.CaptureDone, f.CaptureTotal = int(whole(m[1])), int(whole(m[2]))
 	}
-	if m := asyncLine.FindStringSubmatch(msg); m != nil {
+	if m := find("Asynchronous scheduling is", asyncLine); m != nil {
 		on := m[1] == "enabled"
 		f.AsyncScheduling = &on
 	}
-	if m := chunkedLine.FindStringSubmatch(msg); m != nil {
+	if m := find("Chunked prefill is enabled", chunkedLine); m != nil {
 		f.ChunkedPrefillBudget = int(whole(m[1]))
 	}
-	if m := expertLine.FindStringSubmatch(msg); m != nil {
+	if m := find("Expert parallelism is enabled", expertLine); m != nil {
 		f.ExpertParallel = true
 		f.LocalExperts, f.GlobalExperts = int(whole(m[1])), int(whole(m[2]))
 	}
-	if m := listenLine.FindStringSubmatch(msg); m != nil {
+	if m := find("Starting vLLM ", listenLine); m != nil {
 		f.ListenURL = m[1]
 	}
-	if m := blocksLine.FindStringSubmatch(msg); m != nil {
+	if m := find("num_gpu_blocks is", blocksLine); m != nil {
 		f.NumGPUBlocks = int(whole(m[1]))
 	}
 	s.readWords(msg)
-	if m := periodicLine.FindStringSubmatch(msg); m != nil {
+	if m := find("Avg prompt throughput", periodicLine); m != nil {
 		f.Stats = &PeriodicStats{
 			PromptTokensPerSecond: number(m[1]), GenerationTokensPerSecond: number(m[2]),
 			Running: int(whole(m[3])), Waiting: int(whole(m[4])), Deferred: int(whole(m[5])),
@@ -434,8 +441,11 @@ func (s *LogScanner) errors(r record) {
 		s.fatal(r, msg, ClassPortInUse, false)
 		return
 	}
+	if !isError && r.level != "" {
+		return
+	}
 	m := excPattern.FindStringSubmatch(msg)
-	if m == nil || strings.HasSuffix(m[1], "Warning") || (!isError && r.level != "") {
+	if m == nil || strings.HasSuffix(m[1], "Warning") {
 		return
 	}
 	inTraceback := s.tracebacks[r.proc]

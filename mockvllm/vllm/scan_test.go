@@ -118,6 +118,8 @@ func TestLogFormsInTheField(t *testing.T) {
 			}, "0.8.3.dev244+g8b3a4a17e f(1, b=[2, '3,4'], c={'k': \"v, w\"}) True a"},
 		{"local build", "INFO 11-16 02:57:35 [api_server.py:1977] vLLM API server version 0.11.1rc7.dev218+gf849ee739",
 			func(f LogFacts) any { return f.VersionText }, "0.11.1rc7.dev218+gf849ee739"},
+		{"before 0.7", "INFO 10-07 22:54:54 llm_engine.py:226] Initializing an LLM engine (v0.6.6.post1) with config: model='a', dtype=torch.bfloat16",
+			func(f LogFacts) any { return fmt.Sprint(f.Version, f.Phase, " ", f.EngineConfig["dtype"]) }, "0.6.6.post1 init torch.bfloat16"},
 		{"cached graphs", "(Worker_TP3 pid=48397) INFO 10-14 11:34:17 [backends.py:161] Directly load the compiled graph(s) for dynamic shape from the cache, took 6.208 s",
 			func(f LogFacts) any { return fmt.Sprint(f.CompileCached, f.Phase) }, "true compile"},
 		{"new total", "(Worker_TP0 pid=1) INFO 04-01 10:00:00 [monitor.py:34] torch.compile took 28.77 s in total",
