@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// floodLines of 120 letters are more than the pipe and two reads hold.
+const floodLines = 10000
+
 // fake plays a server. Words: "deaf" ignores SIGTERM; "workers=N" starts N
 // workers, "deafworkers" makes them ignore SIGTERM; "daemon" starts a worker
 // that left family, group and session; "orphan" one whose parent ends at once;
@@ -108,7 +111,7 @@ func fake(words, args []string) int {
 	}
 	if has("flood") {
 		line := strings.Repeat("x", 120) + "\n"
-		for range 20000 {
+		for range floodLines {
 			fmt.Print(line)
 		}
 		fmt.Print(strings.Repeat("y", 200<<10) + "\n")

@@ -23,6 +23,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -64,6 +65,8 @@ type Process struct {
 	read   chan struct{} // closed when its output has ended or was given up
 	ready  chan struct{} // closed once it serves
 	out    *os.File
+
+	progressed atomic.Int64 // bytes of output read
 
 	watchStop chan struct{}
 	watchDone chan struct{}
@@ -210,48 +213,110 @@ func (p *Process) run(w *os.File, started chan<- error) {
 // Longest line that is looked at; what is longer is kept in the log whole.
 const maxLineBytes = 64 << 10
 
-// readLog copies the output to the log as it is, and its lines to the scanner.
+// queueBytes is how much of the log may wait to be looked at. Beyond it the
+// server would have to wait, so that no fatal line is ever passed over.
+const queueBytes = 64 << 20
+
+// readLog copies the output to the log as it is. The lines are looked at on the
+// side: that takes longer than copying, and the server must not wait for it.
 func (p *Process) readLog(log io.WriteCloser, onLine func(string)) {
 	defer close(p.read)
 	defer log.Close()
-	buf := make([]byte, 32<<10)
-	var line []byte
-	flush := func() {
-		p.line(string(line), onLine)
-		line = line[:0]
-	}
+	q := &queue{}
+	q.changed.L = &q.mu
+	scanned := make(chan struct{})
+	go func() {
+		defer close(scanned)
+		var line []byte
+		for {
+			part, ok := q.take()
+			line = p.lines(line, part, onLine)
+			if !ok {
+				if len(line) > 0 {
+					p.line(string(line), onLine)
+				}
+				return
+			}
+		}
+	}()
+	buf := make([]byte, 64<<10)
 	for {
 		n, err := p.out.Read(buf)
 		if n > 0 {
+			p.progressed.Add(int64(n))
 			if _, err := log.Write(buf[:n]); err != nil {
 				p.mu.Lock()
 				// Go on reading: a full disk must not block the server.
 				p.logErr = fmt.Errorf("write the server's log: %w", err)
 				p.mu.Unlock()
 			}
-			for part := buf[:n]; len(part) > 0; {
-				i := bytes.IndexAny(part, "\n\r") // progress bars end in \r
-				piece := part
-				if i >= 0 {
-					piece = part[:i]
-				}
-				line = append(line, piece[:min(len(piece), maxLineBytes-len(line))]...)
-				if i < 0 {
-					break
-				}
-				part = part[i+1:]
-				if len(line) > 0 {
-					flush()
-				}
-			}
+			q.put(buf[:n])
 		}
 		if err != nil {
-			if len(line) > 0 {
-				flush()
-			}
+			q.end()
+			<-scanned
 			return
 		}
 	}
+}
+
+// lines takes more output after the unfinished line, passes whole lines on, and
+// returns what is unfinished now. Progress bars end in a carriage return.
+func (p *Process) lines(line, more []byte, onLine func(string)) []byte {
+	for len(more) > 0 {
+		i := bytes.IndexAny(more, "\n\r")
+		piece := more
+		if i >= 0 {
+			piece = more[:i]
+		}
+		line = append(line, piece[:min(len(piece), maxLineBytes-len(line))]...)
+		if i < 0 {
+			return line
+		}
+		more = more[i+1:]
+		if len(line) > 0 {
+			p.line(string(line), onLine)
+			line = line[:0]
+		}
+	}
+	return line
+}
+
+// queue hands bytes from one goroutine to another.
+type queue struct {
+	mu      sync.Mutex
+	changed sync.Cond
+	bytes   []byte
+	ended   bool
+}
+
+func (q *queue) put(b []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.bytes) > queueBytes {
+		q.changed.Wait()
+	}
+	q.bytes = append(q.bytes, b...)
+	q.changed.Broadcast()
+}
+
+func (q *queue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended = true
+	q.changed.Broadcast()
+}
+
+// take waits for bytes and returns all there are; ok is false with the last.
+func (q *queue) take() (b []byte, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.bytes) == 0 && !q.ended {
+		q.changed.Wait()
+	}
+	b, q.bytes = q.bytes, nil
+	q.changed.Broadcast()
+	return b, !q.ended
 }
 
 // tailLines is how much of the log an error may quote.

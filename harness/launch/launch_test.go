@@ -31,7 +31,7 @@ func startFake(t *testing.T, mode string) (p *Process, port int, pids string) {
 	port, err := FreePort()
 	require.NoError(t, err)
 	p, err = Start(t.Context(), Command{
-		Argv:    []string{os.Args[0], strconv.Itoa(port)},
+		Argv: []string{os.Args[0], strconv.Itoa(port)},
 		// A program built with the race detector else sleeps 1 s at its end.
 		Env:     append(os.Environ(), "GORACE=atexit_sleep_ms=0", fakeMode+"="+mode+" pids="+pids),
 		LogPath: filepath.Join(dir, "server.log"),
@@ -325,11 +325,11 @@ func TestLogIsWhole(t *testing.T) {
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "log"))
 	require.NoError(t, err)
-	want := strings.Repeat(strings.Repeat("x", 120)+"\n", 20000) + strings.Repeat("y", 200<<10) + "\n" + "no newline at the end"
+	want := strings.Repeat(strings.Repeat("x", 120)+"\n", floodLines) + strings.Repeat("y", 200<<10) + "\n" + "no newline at the end"
 	if string(b) != want {
 		t.Errorf("the log has %d bytes, want %d", len(b), len(want))
 	}
-	if lines != 20002 || longest != maxLineBytes || last != "no newline at the end" {
+	if lines != floodLines+2 || longest != maxLineBytes || last != "no newline at the end" {
 		t.Errorf("%d lines, longest %d, last %q", lines, longest, last)
 	}
 	if len(p.Tail()) != tailLines {
@@ -396,8 +396,8 @@ func TestParseStat(t *testing.T) {
 		ok   bool
 		want stat
 	}{
-		{"42 (vllm) S 7 42 42 0 -1 4194560 1 0 0 0 1 1 0 0 20 0 1 0 12345 0 0", true, stat{42, 7, 42, 42, 12345, 'S', "vllm"}},
-		{"42 (a) b (c d) Z 7 41 40 0 -1 4194560 1 0 0 0 1 1 0 0 20 0 1 0 99 0 0", true, stat{42, 7, 41, 40, 99, 'Z', "a) b (c d"}},
+		{"42 (vllm) S 7 42 42 0 -1 4194560 1 0 0 0 1 1 0 0 20 0 9 0 12345 0 0", true, stat{42, 7, 42, 42, 12345, 'S', 9, "vllm"}},
+		{"42 (a) b (c d) Z 7 41 40 0 -1 4194560 1 0 0 0 1 1 0 0 20 0 1 0 99 0 0", true, stat{42, 7, 41, 40, 99, 'Z', 1, "a) b (c d"}},
 		{"42 vllm S 7", false, stat{}},
 		{"", false, stat{}},
 		{"42 (x) S 7 42", false, stat{}},
@@ -405,6 +405,14 @@ func TestParseStat(t *testing.T) {
 		got, ok := parseStat([]byte(c.in))
 		if ok != c.ok || got != c.want {
 			t.Errorf("%q: got %+v, %v", c.in, got, ok)
+		}
+	}
+	for _, c := range []struct {
+		s    stat
+		dead bool
+	}{{stat{state: 'S', threads: 1}, false}, {stat{state: 'Z', threads: 1}, true}, {stat{state: 'Z', threads: 0}, true}, {stat{state: 'Z', threads: 3}, false}, {stat{state: 'X'}, true}} {
+		if c.s.dead() != c.dead {
+			t.Errorf("%+v: dead %v", c.s, c.s.dead())
 		}
 	}
 	me, ok := readStat(os.Getpid())

@@ -14,11 +14,16 @@ import (
 type stat struct {
 	pid, ppid, pgid, session int
 	start                    uint64 // ticks since boot
-	state                    byte   // 'Z' and 'X' are dead
+	state                    byte
+	threads                  int
 	name                     string
 }
 
-func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' || s.state == 'x' }
+// dead says that nothing of the process runs any more. A first thread that has
+// ended ('Z') while others go on is no end: they still hold the GPU.
+func (s stat) dead() bool {
+	return s.state == 'X' || s.state == 'x' || s.state == 'Z' && s.threads <= 1
+}
 
 // parseStat reads /proc/PID/stat. The name is in brackets and may hold anything,
 // brackets and blanks too: vLLM renames its processes.
@@ -36,7 +41,7 @@ func parseStat(b []byte) (stat, bool) {
 		return stat{}, false
 	}
 	s := stat{pid: pid, state: f[0][0], name: string(b[open+1 : end])}
-	for i, into := range []*int{1: &s.ppid, 2: &s.pgid, 3: &s.session} {
+	for i, into := range []*int{1: &s.ppid, 2: &s.pgid, 3: &s.session, 17: &s.threads} {
 		if into == nil {
 			continue
 		}

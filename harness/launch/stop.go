@@ -187,8 +187,8 @@ func (p *Process) waitGone(ctx context.Context, d time.Duration, rootOnly bool) 
 	for {
 		alive := p.snapshot()
 		if len(alive) == 0 {
-			// All are dead. Once the first one has been collected, look again to
-			// collect those that came to us by that.
+			// All are dead. Once the first one has been collected, the others
+			// come to us and can be collected at the next look.
 			select {
 			case <-p.exited:
 			case <-time.After(killGrace):
@@ -218,16 +218,25 @@ func (p *Process) waitGone(ctx context.Context, d time.Duration, rootOnly bool) 
 // order. Source: docs/node.md: workers end within 4 s of the engine's end.
 const orphanGrace = 4 * time.Second
 
-// closeLog lets the log's reader come to the end. Processes that could not be
-// ended may hold the pipe open for ever, so it is given up after a while.
+// closeLog lets the log's reader come to the end. A process that could not be
+// ended, or that nobody knows of, may hold the pipe open for ever: it is given up
+// once nothing has come for a while.
 func (p *Process) closeLog() {
-	t := time.NewTimer(2 * time.Second)
+	t := time.NewTicker(2 * time.Second)
 	defer t.Stop()
-	select {
-	case <-p.read:
-	case <-t.C:
-		p.out.SetReadDeadline(time.Now())
-		<-p.read
+	last := p.progressed.Load()
+	for given := false; ; {
+		select {
+		case <-p.read:
+			p.out.Close()
+			return
+		case <-t.C:
+			if now := p.progressed.Load(); now != last {
+				last = now
+			} else if !given {
+				given = true
+				_ = p.out.SetReadDeadline(time.Now())
+			}
+		}
 	}
-	p.out.Close()
 }
