@@ -29,7 +29,7 @@ type ModelShape struct {
 
 // GLM46 is zai-org/GLM-4.6 in bf16.
 //
-// Source: docs/vllm.md section 7.
+// Source: docs/vllm.md section 6.
 func GLM46() ModelShape {
 	return ModelShape{
 		Name: "zai-org/GLM-4.6", Architecture: "Glm4MoeForCausalLM", ModelType: "glm4_moe",
