@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -142,11 +143,7 @@ func tokenCounter(path string) (datasets.TokenCounter, error) {
 	if path == "" {
 		return nil, nil
 	}
-	counter, err := datasets.LoadTokenizer(path)
-	if err != nil {
-		return nil, usage(fmt.Errorf("--tokenizer: %w", err))
-	}
-	return counter, nil
+	return nil, usage(fmt.Errorf("--tokenizer %s: not supported", path))
 }
 
 func datasetsVerifyCommand(env Environment) *cli.Command {
@@ -181,7 +178,7 @@ func datasetsVerifyCommand(env Environment) *cli.Command {
 					return err
 				}
 			} else {
-				fmt.Fprint(env.Stdout, report.Text())
+				printVerification(env.Stdout, report)
 			}
 			if !report.OK() {
 				return exitWith(exitDataSet, errors.New("not valid: see the faults above"))
@@ -227,18 +224,79 @@ func datasetsInfoCommand(env Environment) *cli.Command {
 			if err != nil {
 				return err
 			}
-			infos, err := datasets.Describe(c.Context, paths, datasets.LoadOptions{Tokenizer: counter})
+			infos, err := describeSets(c.Context, paths, datasets.LoadOptions{Tokenizer: counter})
 			if err != nil {
 				return dataSetError(err)
 			}
 			if c.Bool(flagJSON) {
 				return printJSON(env.Stdout, map[string]any{"sets": infos})
 			}
-			fmt.Fprintln(env.Stdout, datasets.Table(infos))
+			fmt.Fprintln(env.Stdout, datasets.PlanTable(infos))
 			for _, info := range infos {
 				fmt.Fprintln(env.Stdout, info.Text())
 			}
 			return nil
 		},
+	}
+}
+
+// describeSets loads files, and of folders the plan's sets that lie in them.
+func describeSets(ctx context.Context, paths []string, o datasets.LoadOptions) ([]*datasets.Info, error) {
+	var infos []*datasets.Info
+	for _, path := range paths {
+		found := false
+		for _, spec := range datasets.Specs() {
+			set, err := datasets.Load(ctx, path, spec.Name, o)
+			var missing *datasets.NotFoundError
+			if errors.As(err, &missing) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			found = true
+			infos = append(infos, set.Info())
+			if info, err := os.Stat(path); err != nil || !info.IsDir() {
+				break
+			}
+		}
+		if found {
+			continue
+		}
+		set, err := datasets.Load(ctx, path, "", o)
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, set.Info())
+	}
+	return infos, nil
+}
+
+// printVerification prints a verdict a file, then its faults and warnings.
+func printVerification(w io.Writer, report *datasets.Report) {
+	for _, file := range report.Files {
+		verdict := "ok"
+		if len(file.Faults) > 0 {
+			verdict = "NOT VALID"
+		}
+		fmt.Fprintf(w, "%s: %s (%s, %s samples, %s bytes expanded)\n", file.Path, verdict, file.Format, thousands(file.Samples), thousands(file.ContentBytes))
+		for _, fault := range file.Faults {
+			fmt.Fprintf(w, "  fault: %s\n", printable(fault.String()))
+		}
+		if file.MoreFaults > 0 {
+			fmt.Fprintf(w, "  and %d more faults\n", file.MoreFaults)
+		}
+		for _, warning := range file.Warnings {
+			fmt.Fprintf(w, "  warning: %s\n", printable(warning.String()))
+		}
+		if file.MoreWarnings > 0 {
+			fmt.Fprintf(w, "  and %d more warnings\n", file.MoreWarnings)
+		}
+		for _, fit := range file.Fits {
+			if fit.Capped+fit.Impossible > 0 {
+				fmt.Fprintf(w, "  %s: %d samples do not fit max-model-len %s with their full target (worst: %s tokens over), %d not at all\n",
+					fit.Name, fit.Capped+fit.Impossible, thousands(int64(fit.MaxModelLen)), thousands(fit.WorstOverTokens), fit.Impossible)
+			}
+		}
 	}
 }
