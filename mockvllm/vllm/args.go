@@ -458,8 +458,8 @@ func (p *argParser) set(o option, spelled string, values []string, explicit bool
 			return bad("invalid choice: %s (choose from %s)", pyQuote(text), strings.Join(quoted, ", "))
 		}
 	case FlagJSON:
-		if err := p.setJSON(f, spelled, text); err != nil {
-			return bad("%s", err)
+		if fault := p.setJSON(f, spelled, text); fault != "" {
+			return bad("%s", fault)
 		}
 		a.Set[f.Name] = true
 		return nil

@@ -17,8 +17,9 @@ func sortStrings(s []string) { slices.Sort(s) }
 const maxJSONDepth = 32
 
 // setJSON takes a whole object or one dotted part. Later parts win over earlier
-// ones key by key, as vLLM merges them.
-func (p *argParser) setJSON(f Flag, spelled, text string) error {
+// ones key by key, as vLLM merges them. fault is the parser's message, "" if all
+// is well.
+func (p *argParser) setJSON(f Flag, spelled, text string) (fault string) {
 	a := &p.args
 	into := a.json[f.Name]
 	if into == nil {
@@ -33,20 +34,20 @@ func (p *argParser) setJSON(f Flag, spelled, text string) error {
 	if path == "" && f.Name == "--compilation-config" && isDigits(text) {
 		into["level"] = jsonNumber(text)
 		a.Values[f.Name] = compactJSON(into)
-		return nil
+		return ""
 	}
 	if path == "" {
 		obj, err := parseObject(text)
 		if err != nil {
-			return fmt.Errorf("Value %s cannot be converted to <function loads at 0x7f8f7f1e5bc0>.", text) //nolint:staticcheck // vLLM's text
+			return fmt.Sprintf("Value %s cannot be converted to <function loads at 0x7f8f7f1e5bc0>.", text)
 		}
 		mergeInto(into, obj)
 		a.Values[f.Name] = compactJSON(into)
-		return nil
+		return ""
 	}
 	keys := strings.Split(path, ".")
 	if len(keys) > maxJSONDepth {
-		return fmt.Errorf("more than %d parts in %s", maxJSONDepth, spelled)
+		return fmt.Sprintf("more than %d parts in %s", maxJSONDepth, spelled)
 	}
 	for _, k := range keys[:len(keys)-1] {
 		next, ok := into[k].(map[string]any)
@@ -67,7 +68,7 @@ func (p *argParser) setJSON(f Flag, spelled, text string) error {
 		into[last] = looseJSON(text)
 	}
 	a.Values[f.Name] = compactJSON(a.json[f.Name])
-	return nil
+	return ""
 }
 
 // parseObject reads one JSON object.
