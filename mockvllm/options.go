@@ -1,12 +1,11 @@
 package mockvllm
 
 import (
-	"context"
-	"errors"
 	"io"
-	"net"
-	"net/http"
 	"time"
+
+	"github.com/glm46/glm46/mockvllm/model"
+	"github.com/glm46/glm46/mockvllm/tokenizer"
 )
 
 // Startup says how long the mock takes to become healthy.
@@ -55,49 +54,23 @@ type Options struct {
 	// VLLM_SERVER_DEV_MODE=1 or VLLM_API_KEY. The process environment is not
 	// read.
 	Environ []string
-	// ProfilePath names a JSON profile of other hardware or another model;
-	// empty is GLM-4.6 on H200 (docs/mock.md).
-	ProfilePath string
+	// Profile is other hardware or another model; nil is GLM-4.6 on H200.
+	Profile *model.Profile
+	// Noise multiplies every step by exp(s N(0,1)), s from the profile.
+	Noise bool
+	// Repetition is the share of the text that is copied from prompt and output
+	// when RepetitionSet; else tokenizer.DefaultRepetition.
+	Repetition    float64
+	RepetitionSet bool
+	// PID in the log; 0 is the process's own.
+	PID int
+	// Port in the log, where it is not the one of Args; 0: that.
+	Port int
 }
 
-// errNotBuilt is returned until the drivers are wired.
-var errNotBuilt = errors.New("mockvllm: not built yet")
-
-// Mock is a mock vLLM server: an [http.Handler] with a life.
-//
-// New gives one that is not started; every route but those answered by a
-// starting server is refused until Start has returned.
-type Mock struct{}
-
-// New parses the arguments and resolves the engine configuration.
-//
-// It fails with *vllm.UsageError (exit code 2) for what vLLM's parser refuses,
-// and *vllm.RefusalError (exit code 1) for what its engine refuses.
-func New(o Options) (*Mock, error) { return nil, errNotBuilt }
-
-// Start runs the start-up phases and returns when the mock is healthy.
-// It fails when a scenario says so or ctx ends.
-func (m *Mock) Start(ctx context.Context) error { return errNotBuilt }
-
-// Close aborts what runs, ends the goroutines of the mock and waits for them.
-func (m *Mock) Close() error { return nil }
-
-// Dead is closed when the engine has died by scenario; nil error before.
-func (m *Mock) Dead() <-chan struct{} { return nil }
-
-// ServeHTTP answers one request as `vllm serve` does.
-func (m *Mock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	http.Error(w, errNotBuilt.Error(), http.StatusServiceUnavailable)
+func (o Options) repetition() float64 {
+	if o.RepetitionSet {
+		return o.Repetition
+	}
+	return tokenizer.DefaultRepetition
 }
-
-// ConnContext goes into http.Server.ConnContext. It is optional: with it the
-// mock writes streams straight to the connection, many streams of one step
-// from few goroutines; without it each stream costs a goroutine wake-up.
-func (m *Mock) ConnContext(ctx context.Context, c net.Conn) context.Context { return ctx }
-
-// Scenario is a script of failures (docs/mock.md).
-type Scenario struct{}
-
-// ParseScenario reads a scenario. name stands in errors, which carry line and
-// column of the fault.
-func ParseScenario(name string, data []byte) (*Scenario, error) { return nil, errNotBuilt }

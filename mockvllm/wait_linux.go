@@ -1,0 +1,75 @@
+package mockvllm
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// fdWaiter waits on a timerfd that the runtime polls. Go's own timers are
+// rounded up to a millisecond when the process is otherwise idle, because
+// epoll_wait counts in milliseconds; a timerfd is exact to the kernel's slack of
+// 50 us and costs no thread.
+//
+// Source: Go 1.26, src/runtime/netpoll_epoll.go, netpoll.
+type fdWaiter struct {
+	fd   int
+	file *os.File
+	// woken: a Wake came since the last return of Wait.
+	woken atomic.Bool
+	mu    sync.Mutex // orders timerfd_settime of Wait and Wake
+	buf   [8]byte
+}
+
+// wakeQuantum is how long the driver lets due tokens gather. A wake-up costs
+// about as much as writing a token, so at 46 us between tokens this halves the
+// CPU time and adds 0.1 ms in the mean.
+const wakeQuantum = 200 * time.Microsecond
+
+func newFDWaiter() (waiter, error) {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("timerfd_create", err)
+	}
+	return &fdWaiter{fd: fd, file: os.NewFile(uintptr(fd), "timerfd")}, nil
+}
+
+func (w *fdWaiter) set(d time.Duration) {
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}
+	_ = unix.TimerfdSettime(w.fd, 0, &spec, nil)
+}
+
+func (w *fdWaiter) Wait(t time.Time) {
+	w.mu.Lock()
+	if w.woken.Swap(false) {
+		w.mu.Unlock()
+		return
+	}
+	var d time.Duration // 0 disarms
+	if !t.IsZero() {
+		if d = time.Until(t); d <= 0 {
+			w.mu.Unlock()
+			return
+		}
+	}
+	w.set(d)
+	w.mu.Unlock()
+	_, _ = w.file.Read(w.buf[:])
+	w.woken.Store(false)
+}
+
+func (w *fdWaiter) Wake() {
+	if w.woken.Swap(true) {
+		return
+	}
+	w.mu.Lock()
+	w.set(1)
+	w.mu.Unlock()
+}
+
+func (w *fdWaiter) Quantum() time.Duration { return wakeQuantum }
+
+func (w *fdWaiter) Close() { _ = w.file.Close() }

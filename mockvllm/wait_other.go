@@ -1,0 +1,5 @@
+//go:build !linux
+
+package mockvllm
+
+func newFDWaiter() (waiter, error) { return newTimerWaiter(), nil }
