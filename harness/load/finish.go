@@ -48,12 +48,27 @@ func Finish(target Target, spec Spec, out *Outcome, records measure.Source, in F
 	}
 	run.Validity = measure.Verdict(measure.VerdictInput{
 		Metrics: m, Client: client, Warmup: out.Warmup, Concurrency: concurrency, OpenLoop: !spec.Arrival.closed(),
-		Mock: spec.Mock, MockSpeed: spec.MockSpeed, MockLateShare: out.MockLateShare,
+		Mock: spec.Mock, MockSpeed: spec.MockSpeed, MockLateShare: mockLateShare(spec, out, m),
 		Before: out.Before, HandOver: out.HandOver, After: out.After, Series: out.Series, Prefix: prefix,
 		Little: littleFacts(out, m), GPU: in.GPU, ConfigMismatches: in.ConfigMismatches, MaxClockStepMS: out.Clock.MaxStepMS,
 		Interrupted: out.EndReason, OutputCapped: max(in.OutputCapped, capped(spec)), Quality: in.Quality,
 	})
 	return run, nil
+}
+
+// mockLateShare is how late the mock's median token of the main phase was, as a
+// share of a step; nil where the server is not the mock.
+func mockLateShare(spec Spec, out *Outcome, m *measure.Metrics) *float64 {
+	if out.HandOver == nil || out.After == nil || m.ITL.Median <= 0 {
+		return nil
+	}
+	late, ok := out.After.MockLate.MedianSince(out.HandOver.MockLate)
+	if !ok {
+		return nil
+	}
+	step := m.ITL.Median / 1e3 / max(1, spec.MockSpeed) // wall time
+	share := late / step
+	return &share
 }
 
 func capped(spec Spec) int {

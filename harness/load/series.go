@@ -163,9 +163,6 @@ func (o *Outcome) note(s *measure.ServerSample) {
 	case s.Waiting > 0 && s.KVUsage >= fullKV:
 		f.KVBoundSamples++
 	}
-	if s.MockLateShare != nil {
-		o.MockLateShare = s.MockLateShare
-	}
 }
 
 // Patience with counters that a server writes a little behind its answers.
@@ -191,9 +188,6 @@ func (r *runner) after(level context.Context) {
 		c, err := r.scrape.counters(ctx, r.clock)
 		if err == nil && c != nil {
 			out.After = c
-			if c.MockLateShare != nil {
-				out.MockLateShare = c.MockLateShare
-			}
 			verdict, _ := measure.CountersCheck(r.totals, out.Before, c)
 			if verdict == "equal" || verdict == measure.NotChecked {
 				break

@@ -186,7 +186,6 @@ type Outcome struct {
 	Before, HandOver, After *measure.Counters
 	Series                  measure.SeriesFacts
 	SpecDecode              *measure.SpecDecodeInfo
-	MockLateShare           *float64
 	// Gauge is the client's requests in flight over time, for Little's law.
 	Gauge   []GaugePoint
 	Samples []measure.ServerSample // reduced: the main phase, at most 4096 points

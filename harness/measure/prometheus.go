@@ -13,9 +13,9 @@ import (
 	"github.com/glm46/glm46/mockvllm/vllm"
 )
 
-// MetricMockLate is the mock's own gauge: how late the median token was
-// written, as a share of the step it belongs to.
-const MetricMockLate = "glm46_mock_late_step_share"
+// MetricMockLate is the mock's own histogram of how late tokens were written,
+// in seconds of wall time.
+const MetricMockLate = "glm46_mock_token_lateness_seconds"
 
 // maxMetricsBytes bounds a page of /metrics; vLLM's has some 100 kB.
 const maxMetricsBytes = 16 << 20
@@ -95,9 +95,12 @@ func ParseCounters(r io.Reader, at time.Duration) (*Counters, error) {
 		}
 		c.WaitingFull = &full
 	}
-	if f := families[MetricMockLate]; f != nil && len(f.Metric) > 0 {
-		late := value(f.Metric[0])
-		c.MockLateShare = &late
+	if f := families[MetricMockLate]; f != nil && len(f.Metric) > 0 && f.Metric[0].Histogram != nil {
+		c.MockLate = &Buckets{}
+		for _, b := range f.Metric[0].Histogram.Bucket {
+			c.MockLate.Bounds = append(c.MockLate.Bounds, b.GetUpperBound())
+			c.MockLate.Counts = append(c.MockLate.Counts, float64(b.GetCumulativeCount()))
+		}
 	}
 	if f := families[vllm.MetricCacheConfig]; f != nil && len(f.Metric) > 0 {
 		c.CacheConfig = map[string]string{}
