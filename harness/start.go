@@ -312,7 +312,10 @@ func serverRecord(facts vllm.LogFacts, served launch.Served, phases []launch.Pha
 // checkEffective compares what the engine runs with what was asked for. It
 // returns whether the levels may run.
 func (c *campaign) checkEffective(jobs []*job, srv *server) bool {
-	mismatches := vllm.CheckEffective(jobs[0].wanted, srv.facts)
+	// The name is this start's own, and checked by WaitReady.
+	wanted := jobs[0].wanted
+	wanted.ServedName, wanted.ServedNames = srv.target.Model, []string{srv.target.Model}
+	mismatches := vllm.CheckEffective(wanted, srv.facts)
 	if len(mismatches) == 0 {
 		return true
 	}
