@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,6 +41,29 @@ func corpus(canary string) []string {
 		list[i] = strings.ReplaceAll(h, "CANARY", canary)
 	}
 	return list
+}
+
+// long says that the whole corpus goes everywhere; otherwise each field meets 60 values
+// of it, another 60 for each.
+func long() bool { return os.Getenv("GLM46_LONG") != "" }
+
+// share gives the corpus as one field meets it, by number.
+func share(canary, field string) map[int]string {
+	all := corpus(canary)
+	start, count := 0, 60
+	for _, c := range field {
+		start = (start*31 + int(c)) % len(all)
+	}
+	if long() {
+		count = len(all)
+	}
+	chosen := map[int]string{}
+	for i := range count {
+		// 7 has no factor in common with any size that is not a multiple of it.
+		at := (start + 7*i) % len(all)
+		chosen[at] = all[at]
+	}
+	return chosen
 }
 
 // fields are all the places through which text reaches a script. Each sets one.
@@ -116,7 +140,8 @@ var fields = map[string]func(*Request, string){
 // read as if the value were harmless: the same directives by name, the same commands,
 // nothing run.
 func TestHostileFields(t *testing.T) {
-	require.GreaterOrEqual(t, len(hostile), 50)
+	require.GreaterOrEqual(t, len(share("", "x")), 50)
+	require.NotZero(t, len(hostile)%7, "share steps by 7")
 	canary := filepath.Join(t.TempDir(), "canary")
 	harmless := shapes(t)
 	for field, set := range fields {
@@ -126,7 +151,7 @@ func TestHostileFields(t *testing.T) {
 		t.Run(field, func(t *testing.T) {
 			t.Parallel()
 			refused := 0
-			for i, value := range corpus(canary) {
+			for i, value := range share(canary, field) {
 				if value == "" || field == "logs" && strings.HasPrefix(value, "/") {
 					continue // stands for "not given"; moves the logs, as it should
 				}
@@ -155,9 +180,17 @@ func kindsOf(field string) []string {
 	return []string{"runner"}
 }
 
+var genericProfile = sync.OnceValue(func() Profile {
+	p, err := LoadProfile("generic")
+	if err != nil {
+		panic(err)
+	}
+	return p
+})
+
 func hostileScript(t *testing.T, kind string, set func(*Request, string), value string) ([]byte, error) {
 	t.Helper()
-	r := Request{Options: Options{Root: "/nonexistent/project", Profile: mustProfile(t, "preset: generic\n"), Resubmit: 1}, Cells: planCells()}
+	r := Request{Options: Options{Root: "/nonexistent/project", Profile: genericProfile(), Resubmit: 1}, Cells: planCells()}
 	r.Path = "experiments/x.pbs"
 	set(&r, value)
 	switch kind {
@@ -171,14 +204,14 @@ func hostileScript(t *testing.T, kind string, set func(*Request, string), value 
 }
 
 // shapes are the scripts with a plain value in each field.
-func shapes(t *testing.T) map[string][]byte {
+func shapes(t *testing.T) map[string]shape {
 	t.Helper()
 	plain := map[string]string{
 		"walltime.default": "24:00:00", "walltime.max": "48:00:00", "keep": "oed", "umask": "027", "array_limit": "yes", "copy_binary": "no",
 		"mail.when": "a", "container.kind": "apptainer", "implied": "mem", "requires": "queue", "select whole": "1:ncpus=1:ngpus=8:mem=9gb",
 		"directives whole": "-p 1", "place": "free", "logs": "harmless", "environment name": "harmless",
 	}
-	found := map[string][]byte{}
+	found := map[string]shape{}
 	for field, set := range fields {
 		if set == nil {
 			continue
@@ -191,7 +224,9 @@ func shapes(t *testing.T) map[string][]byte {
 			if field != "requires" {
 				require.NoError(t, err, field)
 			}
-			found[field+kind] = script
+			if found[field+kind], err = shapeOf(script); field != "requires" {
+				require.NoError(t, err, field)
+			}
 		}
 	}
 	return found
@@ -200,15 +235,12 @@ func shapes(t *testing.T) map[string][]byte {
 // sameShape compares what the shell and PBS would do: the sequence of directives'
 // options, and the tree of commands without their words. The variables that value
 // may refer to, ${NAME}, are left out.
-func sameShape(want, got []byte, value string) error {
-	wantTree, err := skeleton(want)
+func sameShape(want shape, script []byte, value string) error {
+	got, err := shapeOf(script)
 	if err != nil {
 		return err
 	}
-	gotTree, err := skeleton(got)
-	if err != nil {
-		return err
-	}
+	wantTree, gotTree := want.tree, got.tree
 	for _, name := range reference.FindAllString(value, -1) {
 		line := "value of " + strings.Trim(name, "${}") + "\n"
 		wantTree, gotTree = strings.ReplaceAll(wantTree, line, ""), strings.ReplaceAll(gotTree, line, "")
@@ -219,18 +251,21 @@ func sameShape(want, got []byte, value string) error {
 	if wantTree != gotTree {
 		return fmt.Errorf("the commands differ:\n%s", firstDifference(wantTree, gotTree))
 	}
-	wantOptions, err := optionLetters(want)
-	if err != nil {
-		return err
-	}
-	gotOptions, err := optionLetters(got)
-	if err != nil {
-		return err
-	}
-	if wantOptions != gotOptions {
-		return fmt.Errorf("the directives differ: %s, want %s", gotOptions, wantOptions)
+	if want.options != got.options {
+		return fmt.Errorf("the directives differ: %s, want %s", got.options, want.options)
 	}
 	return nil
+}
+
+// shape is what a script does, without the texts in it.
+type shape struct{ tree, options string }
+
+func shapeOf(script []byte) (s shape, err error) {
+	if s.tree, err = skeleton(script); err != nil {
+		return s, err
+	}
+	s.options, err = optionLetters(script)
+	return s, err
 }
 
 func firstDifference(a, b string) string {
@@ -279,12 +314,13 @@ func optionLetters(script []byte) (string, error) {
 
 // Values of the job's environment reach glm46 byte for byte, and nothing runs.
 func TestHostileEnvironment(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	canary := filepath.Join(t.TempDir(), "canary")
 	resubmitting := s.write(Request{Options: Options{Resubmit: 2}, Out: "r.pbs"})[0]
 	script := s.write(Request{})[0]
 	names := append([]string{"GLM46_MODEL", "GLM46_DATA", "GLM46_WALLTIME_S", "GLM46_MOCK", "GLM46_SET", "GLM46_VLLM", "GLM46_RESUBMITTED", "PBS_ARRAY_INDEX"}, EnvironmentNames...)
-	for i, value := range corpus(canary) {
+	for i, value := range share(canary, "environment") {
 		if strings.ContainsRune(value, 0) {
 			continue // no environment can hold it
 		}
@@ -313,10 +349,11 @@ func TestHostileEnvironment(t *testing.T) {
 
 // PBS's own variables are as hostile as the site's hooks make them.
 func TestHostilePBSVariables(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	canary := filepath.Join(t.TempDir(), "canary")
 	script := s.write(Request{Options: Options{Resubmit: 1}})[0]
-	for i, value := range corpus(canary) {
+	for i, value := range share(canary, "pbs") {
 		if strings.ContainsRune(value, 0) || len(value) > 100 {
 			continue
 		}

@@ -153,6 +153,7 @@ var planLines = []string{
 }
 
 func TestPlanLines(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	script := s.write(Request{})[0]
 	require.Equal(t, filepath.Join(s.root, "experiments", "exp_runner.pbs"), script)
@@ -194,6 +195,7 @@ func TestPlanLines(t *testing.T) {
 
 // The plan's commands name the script relative to the project.
 func TestRelativeScript(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	s.write(Request{})
 	s.from = s.root
@@ -203,6 +205,7 @@ func TestRelativeScript(t *testing.T) {
 
 // The same script without PBS, as for a first try with the mock.
 func TestWithoutPBS(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	script := s.write(Request{})[0]
 	command := exec.Command("bash", script)
@@ -220,6 +223,7 @@ func TestWithoutPBS(t *testing.T) {
 }
 
 func TestExitStatusPasses(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	script := s.write(Request{})[0]
 	for _, code := range []string{"0", "2", "3", "4", "5", "6", "7"} {
@@ -230,6 +234,7 @@ func TestExitStatusPasses(t *testing.T) {
 
 // The environment wins over what the script would choose.
 func TestUserVariablesWin(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	script := s.write(Request{Options: Options{Profile: mustProfile(t, "preset: generic\nmodel: /m\n")}})[0]
 	results := filepath.Join(t.TempDir(), "my results")
@@ -242,6 +247,7 @@ func TestUserVariablesWin(t *testing.T) {
 }
 
 func TestNoProgram(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	script := s.write(Request{})[0]
 	require.NoError(t, os.Remove(filepath.Join(s.root, "glm46")))
@@ -254,6 +260,7 @@ func TestNoProgram(t *testing.T) {
 
 // A project that was moved is found by the folder of submission.
 func TestMovedProject(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	script := s.write(Request{})[0]
 	moved := s.root + " moved"
@@ -266,6 +273,7 @@ func TestMovedProject(t *testing.T) {
 }
 
 func TestCopiedProgram(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	script := s.write(Request{Options: Options{Profile: mustProfile(t, "preset: generic\ncopy_binary: yes\n")}})[0]
 	id := s.submit(nil, "-v", "EXP_NAME=5B", script)
@@ -276,6 +284,7 @@ func TestCopiedProgram(t *testing.T) {
 
 // A container's command line reaches glm46 as one shell-quoted text.
 func TestContainerCommand(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	script := s.write(Request{Options: Options{Profile: mustProfile(t, "preset: generic\ncontainer: {kind: apptainer, image: '${HOME}/my image.sif', options: [--no-home, 'a b'], binds: [/data]}\nmodel: /m\n")}})[0]
 	id := s.submit(nil, "-v", "EXP_NAME=5B", script)
@@ -295,6 +304,7 @@ func TestContainerCommand(t *testing.T) {
 }
 
 func TestModules(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, pbstest.Config{}, recorder)
 	modules := filepath.Join(t.TempDir(), "modules.sh")
 	require.NoError(t, os.WriteFile(modules, []byte("module() { [ \"$1 $2\" != 'load bad/1' ] || return 1; LOADED=\"$LOADED $*\"; export LOADED; }\n"), 0o644))
@@ -312,6 +322,7 @@ func TestModules(t *testing.T) {
 }
 
 func TestArrayRunsEachConfiguration(t *testing.T) {
+	t.Parallel()
 	// Each sub-job notes what it was asked for in a file of its own.
 	s := newSite(t, pbstest.Config{Nodes: 3}, "#!/bin/bash\nmkdir -p -- \"$GLM46_RESULTS\"\nprintf '%s ' \"$@\" >\"$GLM46_RESULTS/$PBS_ARRAY_INDEX\"\n")
 	script := s.write(Request{All: true, Array: true, Cells: planCells(), Options: Options{Simultaneous: 2}})[0]

@@ -27,6 +27,9 @@ type job struct {
 	variables []pbs.Variable
 	directory string // of submission
 	depend    []pbs.Dependency
+	// parents are the jobs that depend names, found at submission: a server without
+	// history tells the children of a job before it forgets it. nil: unknown.
+	parents map[string]*job
 
 	state    string
 	hold     string

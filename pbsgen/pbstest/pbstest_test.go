@@ -98,6 +98,7 @@ func (b bench) started(id, file string) {
 }
 
 func TestEnvironmentOfAJob(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{Profile: "export FROM_PROFILE=yes\n", NodeEnv: []string{"CUDA_VISIBLE_DEVICES=GPU-1,GPU-2"}})
 	b.script("env.pbs", "#!/bin/bash\n#PBS -l select=1:ncpus=12:ngpus=8\n#PBS -j oe\n"+
 		`echo "cwd=$PWD umask=$(umask) argv0=$0 flags=$-"; env -0 | sort -z | tr '\0' '\n'; read -r line || echo stdin-at-end; tty || :`+"\n")
@@ -123,6 +124,7 @@ func TestEnvironmentOfAJob(t *testing.T) {
 }
 
 func TestExitStatus(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{Nodes: 4})
 	b.script("exit.pbs", "#!/bin/bash\nexit $CODE\n")
 	b.script("missing.pbs", "#!/no/such/shell\n")
@@ -147,6 +149,7 @@ for ((i = 0; i < 6000; i++)); do sleep 0.05; done
 `
 
 func TestDeleteSignalsTheSession(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, fast)
 	// The child in its own process group gets SIGTERM, the one in its own session
 	// gets nothing and outlives the job.
@@ -178,6 +181,7 @@ while :; do sleep 0.05; done
 }
 
 func TestKillAfterTheDelay(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, fast)
 	b.script("deaf.pbs", "#!/bin/bash\ntrap '' TERM\n"+loop)
 	id := b.qsub("deaf.pbs")
@@ -193,6 +197,7 @@ func TestKillAfterTheDelay(t *testing.T) {
 }
 
 func TestQsigEndsTheJob(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, fast)
 	b.script("usr1.pbs", "#!/bin/bash\ntrap 'echo caught >>\"$PBS_O_WORKDIR/caught\"' USR1\n"+loop)
 	id := b.qsub("usr1.pbs")
@@ -205,6 +210,7 @@ func TestQsigEndsTheJob(t *testing.T) {
 }
 
 func TestWalltime(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, fast)
 	b.script("over.pbs", "#!/bin/bash\n#PBS -l walltime=15\ntrap 'echo termed; exit 0' TERM\n"+loop)
 	id := b.qsub("over.pbs")
@@ -222,6 +228,7 @@ func TestWalltime(t *testing.T) {
 // Polls after 10, 26, 48, 76, 110, 150, 196, 248 s ...: docs/pbs.md saw limits of
 // 15/240/330/420 s noticed at 27/255/363/437 s.
 func TestWalltimePolls(t *testing.T) {
+	t.Parallel()
 	s := &Server{config: Config{}.withDefaults()}
 	for limit, want := range map[int]time.Duration{15: 26 * time.Second, 240: 248 * time.Second, 330: 370 * time.Second, 420: 440 * time.Second} {
 		r := &run{server: s, job: &job{}}
@@ -234,6 +241,7 @@ func TestWalltimePolls(t *testing.T) {
 }
 
 func TestLateWalltime(t *testing.T) {
+	t.Parallel()
 	config := fast
 	config.Late = func(string) time.Duration { return 3 * time.Second }
 	b := newBench(t, config)
@@ -242,6 +250,7 @@ func TestLateWalltime(t *testing.T) {
 }
 
 func TestArray(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{Nodes: 4})
 	require.NoError(t, os.Mkdir(filepath.Join(b.dir, "logs"), 0o755))
 	b.script("array.pbs", `#!/bin/bash
@@ -277,6 +286,7 @@ exit $((PBS_ARRAY_INDEX == 2))
 }
 
 func TestDependencies(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{})
 	b.script("good.pbs", "#!/bin/bash\nexit 0\n")
 	b.script("bad.pbs", "#!/bin/bash\nexit 3\n")
@@ -307,6 +317,7 @@ func TestDependencies(t *testing.T) {
 }
 
 func TestForgottenParent(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{NoHistory: true})
 	b.script("good.pbs", "#!/bin/bash\nexit 0\n")
 	id := b.qsub("good.pbs")
@@ -321,6 +332,7 @@ func TestForgottenParent(t *testing.T) {
 }
 
 func TestRerunKeepsTheID(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, fast)
 	b.script("rerun.pbs", `#!/bin/bash
 #PBS -k oed
@@ -349,6 +361,7 @@ while :; do sleep 0.05; done
 }
 
 func TestLostNodeGoesOn(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, fast)
 	b.script("lost.pbs", `#!/bin/bash
 cd "$PBS_O_WORKDIR"
@@ -374,6 +387,7 @@ while :; do date +%N >alive; sleep 0.05; done
 }
 
 func TestLostLog(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{})
 	b.script("log.pbs", "#!/bin/bash\n#PBS -j oe\necho text\n")
 	id := b.qsub("-o", "missing/log", "log.pbs")
@@ -385,6 +399,7 @@ func TestLostLog(t *testing.T) {
 }
 
 func TestServerRules(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{DefaultQueue: "workq", Queues: map[string]Queue{"workq": {MaxWalltime: time.Hour}, "off": {Disabled: true}}, Resources: []string{"filesystems"}})
 	b.script("x.pbs", "#!/bin/bash\n")
 	b.script("a b.sh", "#!/bin/bash\n")
@@ -418,6 +433,7 @@ func TestServerRules(t *testing.T) {
 
 // A job and a script outside use the installed commands.
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{})
 	program, err := os.Executable()
 	require.NoError(t, err)
@@ -465,6 +481,7 @@ func TestCommands(t *testing.T) {
 }
 
 func TestExportAll(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{})
 	b.script("v.pbs", "#!/bin/bash\n#PBS -j oe\nprintf '%s|%s' \"$JSON\" \"$B\"\n")
 	c := b.call("-V", "-v", "B=2", "v.pbs")
@@ -476,6 +493,7 @@ func TestExportAll(t *testing.T) {
 }
 
 func TestScriptFromStdin(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{})
 	c := b.call()
 	c.Stdin = []byte("#!/bin/bash\n#PBS -j oe\necho $PBS_JOBNAME\n")
@@ -485,6 +503,7 @@ func TestScriptFromStdin(t *testing.T) {
 }
 
 func TestProgramWithoutShell(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, fast)
 	// Its own handlers work, and its own exit code is the job's, even after qdel.
 	id := b.qsub("--", "/bin/bash", "-c", `trap 'exit 9' TERM; touch "$PBS_O_WORKDIR/began"; while :; do sleep 0.05; done`)
@@ -494,6 +513,7 @@ func TestProgramWithoutShell(t *testing.T) {
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
+	t.Parallel()
 	s, err := Start(Config{Nodes: 3})
 	require.NoError(t, err)
 	b := bench{s, t, t.TempDir()}
@@ -515,6 +535,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 
 // Many commands at once, for the race detector.
 func TestConcurrentCommands(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{Nodes: 2, Second: 10 * time.Millisecond})
 	b.script("short.pbs", "#!/bin/bash\nexit 0\n")
 	var group sync.WaitGroup
@@ -538,6 +559,7 @@ func TestConcurrentCommands(t *testing.T) {
 }
 
 func TestSignalSessionKeepsOthers(t *testing.T) {
+	t.Parallel()
 	other := exec.Command("sleep", "600")
 	other.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	require.NoError(t, other.Start())

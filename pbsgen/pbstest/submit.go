@@ -275,6 +275,12 @@ func (s *Server) admit(j *job, _ Call) error {
 func (s *Server) enqueue(j *job) {
 	j.seq = s.sequence
 	s.sequence++
+	j.parents = map[string]*job{}
+	for _, d := range j.depend {
+		for _, id := range d.IDs {
+			j.parents[id] = s.find(id)
+		}
+	}
 	if j.request.Array == nil {
 		j.id = s.id(j.seq, "")
 		s.add(j)
@@ -376,7 +382,7 @@ func (s *Server) resolve(j *job) bool {
 	verdict := ready
 	for _, d := range j.depend {
 		for _, id := range d.IDs {
-			verdict = max(verdict, s.dependency(d.Kind, id))
+			verdict = max(verdict, dependency(d.Kind, j.parents[id]))
 		}
 	}
 	switch {
@@ -404,10 +410,9 @@ const (
 	never
 )
 
-// dependency decides one of them. An id that the server does not know can never be
-// satisfied; a job that never ran satisfies nothing.
-func (s *Server) dependency(kind, id string) verdict {
-	parent := s.find(id)
+// dependency decides one of them. A job that the server does not know (nil) can never
+// satisfy it; a job that never ran satisfies nothing.
+func dependency(kind string, parent *job) verdict {
 	if parent == nil {
 		return never
 	}
