@@ -2,6 +2,8 @@ package mockvllm
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -216,4 +218,71 @@ func BenchmarkVirtual100(b *testing.B) {
 		res.Gaps()
 	}
 	b.ReportMetric(819200*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mtokens/s")
+}
+
+// TestLongServingIsTheSameLive: 64 streams in a closed loop; a driver that looks
+// late and seldom, as on a wall clock, gives the schedule of virtual time. A
+// minute of serving, an hour with GLM46_LONG=1.
+func TestLongServingIsTheSameLive(t *testing.T) {
+	span := time.Minute
+	if os.Getenv("GLM46_LONG") == "1" {
+		span = time.Hour
+	}
+	m := glmModel(t, "--enable-expert-parallel", "--gpu-memory-utilization=0.95", "--max-model-len=32768")
+	rng := rand.New(rand.NewPCG(1, 2))
+	lengths := func() (int, int) { return 100 + rng.IntN(6000), 50 + rng.IntN(1500) }
+
+	// Live: arrivals are what this driver's clients do.
+	s, err := engine.NewSim(m.Sim(), m, nil)
+	require.NoError(t, err)
+	var reqs []VirtualRequest
+	live := map[uint64][]time.Duration{}
+	submit := func(now time.Duration) {
+		p, o := lengths()
+		id := uint64(len(reqs))
+		require.NoError(t, s.Submit(now, engine.Request{ID: id, PromptTokens: p, MaxTokens: o, IgnoreEOS: true}))
+		reqs = append(reqs, VirtualRequest{At: now, PromptTokens: p, OutputTokens: o})
+	}
+	for range 64 {
+		submit(0)
+	}
+	var out []engine.Emission
+	for {
+		at, ok := s.Next()
+		if !ok {
+			break
+		}
+		now := at + time.Duration(rng.Int64N(int64(3*time.Millisecond)))
+		out = s.Advance(now, out[:0])
+		for _, e := range out {
+			live[e.ID] = append(live[e.ID], e.Due)
+			if e.Finish != engine.FinishNone && now < span {
+				submit(now) // late: when the driver saw it
+			}
+		}
+	}
+
+	res := runModel(t, m, VirtualRun{Requests: reqs})
+	for i := range reqs {
+		n := 0
+		res.Chunks(i, func(due time.Duration, _ int) bool {
+			if got := live[uint64(i)]; n >= len(got) || got[n] != due {
+				t.Fatalf("request %d, token %d: due at %v in virtual time", i, n, due)
+			}
+			n++
+			return true
+		})
+		if n != len(live[uint64(i)]) {
+			t.Fatalf("request %d: %d tokens in virtual time, %d live", i, n, len(live[uint64(i)]))
+		}
+	}
+	t.Logf("%d requests, %d tokens", len(reqs), res.Stats.GenerationTokens)
+}
+
+func TestSubmitErrorsNameTheRequest(t *testing.T) {
+	m := glmModel(t, "--max-model-len=1000")
+	_, err := RunVirtual(VirtualRun{Engine: m.Sim(), Timer: m, Requests: []VirtualRequest{{PromptTokens: 5, OutputTokens: 1}, {PromptTokens: 1000, OutputTokens: 1}}})
+	var e *engine.RequestError
+	require.ErrorAs(t, err, &e)
+	require.ErrorContains(t, err, "requests[1]")
 }

@@ -1,6 +1,9 @@
 package engine
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // none is the end of a list of blocks.
 const none int32 = -1
@@ -19,8 +22,8 @@ type block struct {
 	// dup is the next block of the same hash, in order of publication; none after
 	// the last. dupPrev is the one before; the first has the last there.
 	dup, dupPrev int32
-	ref        int32 // requests that use it
-	content    uint8
+	ref          int32 // requests that use it
+	content      uint8
 }
 
 // list is a doubly linked list of free blocks.
@@ -62,6 +65,9 @@ func (p *pool) take() int32 {
 		p.unlink(&p.front, id)
 	case len(p.blocks) < p.usable:
 		id = int32(len(p.blocks))
+		if len(p.blocks) == cap(p.blocks) {
+			p.blocks = slices.Grow(p.blocks, min(p.usable-len(p.blocks), max(256, 3*len(p.blocks))))
+		}
 		p.blocks = append(p.blocks, block{prev: none, next: none, dup: none, dupPrev: none})
 	default:
 		id = p.lru.head

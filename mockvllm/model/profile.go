@@ -389,7 +389,7 @@ func (p *Profile) faults() []string {
 			}
 			fault(len(v) == 0, "%s: no positions", c.path)
 		}
-		fault(!p.hasSource(c.path), "sources: nothing for %s", c.path)
+		fault(p.source(c.path) == "", "sources: nothing for %s", c.path)
 	}
 	s := p.Shape
 	for _, c := range []struct {
@@ -436,15 +436,15 @@ func (t Table) faults(path string) []string {
 	return out
 }
 
-// hasSource reports whether the path or an object around it has a source.
-func (p *Profile) hasSource(path string) bool {
+// source is that of the path or of an object around it, "" if there is none.
+func (p *Profile) source(path string) string {
 	for {
-		if p.Sources[path] != "" {
-			return true
+		if text := p.Sources[path]; text != "" {
+			return text
 		}
 		i := strings.LastIndexByte(path, '.')
 		if i < 0 {
-			return false
+			return ""
 		}
 		path = path[:i]
 	}
