@@ -421,18 +421,18 @@ func (o GenOptions) choose(r *gen.Rand, i int) (kind, lang string) {
 // repeatBuilder makes the shape of the plan's first data set: one paragraph,
 // 50 or 400 times, and a topic at the end.
 func (o GenOptions) repeatBuilder(count func(string) int, exact bool) func(int) (string, string, error) {
-	times := max(50, o.PromptTokens/120)
-	if o.PromptTokens < 12_000 {
-		times = 50
+	// 122 tokens x 50 and 120 x 400, as in the plan's data sets.
+	times := 50
+	if o.PromptTokens >= 12_000 {
+		times = o.PromptTokens / 120
 	}
-	paragraph := gen.RepeatParagraph(o.Seed, max(o.PromptTokens/times-2, 8), count)
+	const topicTokens = 24
+	size := max((o.PromptTokens-topicTokens)/times, 12)
+	paragraph := cutTo(gen.RepeatParagraph(o.Seed, size, count), size, count)
+	for i := 0; count(paragraph) < size && i < size; i++ {
+		paragraph = strings.TrimRight(paragraph, "\n") + fillers[i%len(fillers)] + "\n\n"
+	}
 	body := strings.Repeat(paragraph, times)
-	// The paragraph ends with a sentence, not at a token: what is too much for
-	// the length asked for is left out at the beginning.
-	for over := count(body) + 30 - o.PromptTokens; over > 0; over = count(body) + 30 - o.PromptTokens {
-		i := wordEnd(body, min(over*3, len(body)/2))
-		body = strings.TrimLeft(body[i:], " \n")
-	}
 	return func(i int) (string, string, error) {
 		closing := gen.RepeatTopic(o.Seed, uint64(i))
 		if exact {

@@ -12,6 +12,7 @@ import (
 	"hash/maphash"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -209,15 +210,32 @@ func (s *scanner) streamFault(err error) error {
 	case errors.As(err, &limit):
 		s.fault(0, "", "limit", limit.What, limit.Do)
 	case errors.As(err, &damage) && damage.Truncated:
-		s.fault(s.line, "", "truncated", damage.Error(), "copy the file again; it is not whole")
+		s.damaged("truncated", damage, "copy the file again; it is not whole")
 	case errors.As(err, &damage):
-		s.fault(s.line, "", "damaged", damage.Error(), "copy the file again, or compress the original again")
+		s.damaged("damaged", damage, "copy the file again, or compress the original again")
 	case s.ctx.Err() != nil:
 		return context.Cause(s.ctx)
 	default:
 		return fmt.Errorf("read %s: %w", s.file, err)
 	}
 	return nil
+}
+
+// damaged puts the damage before the faults of the file's content, which may
+// come from it.
+func (s *scanner) damaged(code string, err *expand.DamageError, do string) {
+	at := len(s.faults.list)
+	for at > 0 && s.faults.list[at-1].File == s.file {
+		at--
+	}
+	if at < len(s.faults.list) {
+		do += "; the faults below may come from this"
+	}
+	s.faults.list = slices.Insert(s.faults.list, at, Fault{File: s.file, Code: code, What: err.Error(), Do: do})
+	if n := len(s.faults.list); n > s.faults.limit {
+		s.faults.list = s.faults.list[:n-1]
+		s.faults.more++
+	}
 }
 
 // scanContent reads expanded bytes: an archive, or a file of records. It
@@ -313,11 +331,13 @@ func (s *scanner) scanTar(ex *expand.Reader, sum hash.Hash) (int64, error) {
 			return in.n, nil
 		}
 		base := filepath.Base(h.Name)
-		if h.Typeflag != tar.TypeReg || strings.HasPrefix(base, ".") || base == ManifestFileName {
+		_, sparse := h.PAXRecords["GNU.sparse.major"]
+		sparse = sparse || h.Typeflag == tar.TypeGNUSparse
+		if h.Typeflag != tar.TypeReg && !sparse || strings.HasPrefix(base, ".") || base == ManifestFileName {
 			continue
 		}
 		s.file = archive + "!" + showName(h.Name)
-		if _, sparse := h.PAXRecords["GNU.sparse.major"]; sparse || h.Typeflag == tar.TypeGNUSparse {
+		if sparse {
 			s.fault(0, "", "sparse", "is a sparse file", "make the archive again without --sparse")
 			continue
 		}
@@ -520,7 +540,15 @@ func (s *scanner) oneOverLines() bool {
 		w.use(skip)
 	}
 	_, _, err = w.value(s.limits.Depth)
-	return err == nil || err.Deep
+	if err == nil || err.Deep {
+		return true
+	}
+	// A broken object: if no other one begins on the second line, it was meant
+	// to go over several.
+	line, n, _ := w.nextLine()
+	second := w.rest()[min(n, len(w.rest())):]
+	i = jsonscan.Space(second, 0)
+	return err.Offset >= len(line) && i < len(second) && second[i] != '{'
 }
 
 func (s *scanner) scanLines() {
