@@ -121,6 +121,15 @@ func newMock(o Options, wait func() (waiter, error)) (*Mock, error) {
 	if err != nil {
 		return nil, err
 	}
+	profile := model.GLM46H200()
+	if o.Profile != nil {
+		profile = o.Profile
+	}
+	// A profile is of one tensor-parallel group. A command line that leaves its
+	// size open means that one: vLLM's default of 1 could not hold the weights.
+	if !args.Set["--tensor-parallel-size"] {
+		args.TensorParallelSize = profile.Shape.TensorParallelSize
+	}
 	env := environment(o.Environ)
 	m := &Mock{
 		opt: o, version: v, speed: o.Speed, pace: o.Pace, scenario: o.Scenario, pid: o.PID,
@@ -148,10 +157,6 @@ func newMock(o Options, wait func() (waiter, error)) (*Mock, error) {
 		return nil, m.refused(err)
 	}
 	m.scenario.contradict(&m.cfg)
-	profile := model.GLM46H200()
-	if o.Profile != nil {
-		profile = o.Profile
-	}
 	m.model, err = model.New(profile, m.cfg, model.Options{Seed: o.Seed, Noise: o.Noise, WarmPageCache: false})
 	if err != nil {
 		return nil, m.refused(err)
