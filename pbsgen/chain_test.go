@@ -169,19 +169,18 @@ func TestSubmitWithoutPBS(t *testing.T) {
 func TestSubmitJobs(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, pbstest.Config{Nodes: 4}, "#!/bin/bash\nshift\nprintf '%s %s\n' \"$PBS_JOBNAME\" \"$*\" >\"ran.$PBS_JOBID\"\n")
-	paths := s.write(Request{Exp: true, Cells: planCells()})
+	paths := s.write(Request{Exp: true, Cells: planCells()[3:7]})
 	out, err := s.runSubmit(paths[len(paths)-1])
 	require.NoError(t, err, out)
 	s.wait()
 	var got []string
-	for i := range 8 {
+	for i := range 3 {
 		data, err := os.ReadFile(filepath.Join(s.root, fmt.Sprintf("ran.%d.pbstest", i)))
 		require.NoError(t, err)
 		got = append(got, strings.TrimSpace(string(data)))
 	}
 	require.Equal(t, []string{
-		"glm46_1A --exp 1A", "glm46_1B --exp 1B", "glm46_2A --exp 2A", "glm46_2B --exp 2B", "glm46_3A --exp 3A/8k,3A/64k", "glm46_3B --exp 3B",
-		"glm46_5B --exp 5B", "glm46_8B --exp 8B",
+		"glm46_2B --exp 2B", "glm46_3A --exp 3A/8k,3A/64k", "glm46_3B --exp 3B",
 	}, got)
 }
 
@@ -291,8 +290,8 @@ func TestWalltimeKillResubmits(t *testing.T) {
 	s := newSite(t, pbstest.Config{Second: 10 * time.Millisecond, KillDelay: 1000 * time.Second, Late: func(string) time.Duration { return 0 }}, worker)
 	s.commands()
 	script := s.write(Request{Options: Options{Resubmit: 1, Walltime: Walltime{Limit: 100 * time.Second}}})[0]
-	// In the script's own seconds the limit is over at once.
-	require.NoError(t, replaceInFile(script, "walltime_s=100 ", "walltime_s=1 "))
+	// In the script's own seconds the limit is near at once.
+	require.NoError(t, replaceInFile(script, "walltime_s=100 ", "walltime_s=60 "))
 	id := s.submit(nil, "-v", "EXP_NAME=a b c", script)
 	s.wait()
 	jobs := s.Jobs()

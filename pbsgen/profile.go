@@ -261,6 +261,9 @@ func overlay(base, own []byte) (Profile, error) {
 	if given.Name == "" {
 		doc.Name = ""
 	}
+	if given.Walltime.Max != "" {
+		doc.Walltime = ProfileWalltime{} // the usual walltime may be above the new limit
+	}
 	if given.Variables != nil {
 		doc.Variables = nil
 	}
