@@ -241,6 +241,17 @@ func TestOnlyLikeStartsAreAveraged(t *testing.T) {
 	}
 }
 
+// A newer start of another version that is not valid hides no valid one.
+func TestValidKindsWin(t *testing.T) {
+	s := newStore(t)
+	c := cell(t, "5B")
+	s.start(c, nil, good, level("c1", 1, 5, 10, 10, good))
+	s.start(c, func(j *result.StartJSON) { j.ResumeKey = "other" }, bad(measure.ReasonLittlesLaw), level("c1", 1, 5, 50, 50, good))
+	if row := Build([]experiment.Cell{c}, s.read(), Options{}).Rows[0]; *row.TPS != 10 || row.Status.Kind != "valid" {
+		t.Errorf("%+v", row)
+	}
+}
+
 func TestAStartWithoutKeyStandsAlone(t *testing.T) {
 	s := newStore(t)
 	c := cell(t, "5B")

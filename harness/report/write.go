@@ -101,9 +101,7 @@ func (r Row) remarks() string {
 	if len(r.SameAs) > 0 {
 		parts = append(parts, "= "+strings.Join(r.SameAs, " = "))
 	}
-	for _, n := range r.Notes {
-		parts = append(parts, n)
-	}
+	parts = append(parts, r.Notes...)
 	return strings.Join(parts, "; ")
 }
 

@@ -231,7 +231,7 @@ func FindResumable(results, resumeKey string) ([]StartResult, error) {
 	}
 	var out []StartResult
 	for _, r := range all {
-		if s := r.State(); r.Start.ResumeKey == resumeKey && !r.Live && (s == StateInterrupted || s == StateIncomplete) {
+		if s := r.State(); r.Start.ResumeKey == resumeKey && (s == StateInterrupted || s == StateIncomplete) {
 			out = append(out, r)
 		}
 	}
