@@ -206,13 +206,19 @@ type document struct {
 }
 
 // ParseProfile reads a profile from its text; file is its name in errors.
-func ParseProfile(file string, data []byte) (Profile, error) {
+func ParseProfile(file string, data []byte) (profile Profile, err error) {
+	// The YAML library has panicked on malformed input, and a profile is input.
+	defer func() {
+		if p := recover(); p != nil {
+			profile, err = Profile{}, &ProfileError{[]Fault{{File: file, What: "cannot be read as YAML", Do: "docs/site-profile.md shows the form"}}}
+		}
+	}()
 	var doc document
 	positions, fault := decode(file, data, &doc)
 	if fault != nil {
 		return Profile{}, &ProfileError{[]Fault{*fault}}
 	}
-	profile := doc.Profile
+	profile = doc.Profile
 	var faults []Fault
 	if doc.Schema > 1 {
 		faults = append(faults, Fault{Field: "schema", What: fmt.Sprintf("schema %d is newer than this program", doc.Schema), Do: "use schema: 1"})
@@ -277,7 +283,10 @@ func overlay(base, own []byte) (Profile, error) {
 }
 
 // decode reads the file strictly and remembers where each field stands.
-func decode(file string, data []byte, doc *document) (positions, *Fault) {
+func decode(file string, data []byte, doc *document) (found positions, fault *Fault) {
+	if len(data) > maxProfileBytes {
+		return nil, &Fault{File: file, What: fmt.Sprintf("is larger than %d bytes", maxProfileBytes), Do: "is it a site profile?"}
+	}
 	tree, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return nil, yamlFault(file, err)
@@ -285,18 +294,19 @@ func decode(file string, data []byte, doc *document) (positions, *Fault) {
 	if len(tree.Docs) > 1 {
 		return nil, &Fault{File: file, What: "holds several YAML documents", Do: "leave one"}
 	}
-	if err := yaml.UnmarshalWithOptions(data, doc, yaml.Strict()); err != nil && !errors.Is(err, errEmpty) {
+	if err := yaml.UnmarshalWithOptions(data, doc, yaml.Strict()); err != nil {
 		return nil, yamlFault(file, err)
 	}
-	found := positions{}
+	found = positions{}
 	for _, d := range tree.Docs {
 		found.collect("", d.Body)
 	}
 	return found, nil
 }
 
-// errEmpty never comes from goccy/go-yaml today; an empty file is the empty profile.
-var errEmpty = errors.New("empty")
+// maxProfileBytes is far above any profile (presets have 0.5 kB); the YAML library is
+// quadratic in the keys of one mapping, and recursive in their depth.
+const maxProfileBytes = 16 << 10
 
 func yamlFault(file string, err error) *Fault {
 	fault := &Fault{File: file, What: err.Error()}
