@@ -30,7 +30,7 @@ func (a Arrival) Offsets(n int, seed uint64) ([]time.Duration, error) {
 		if at > math.MaxInt64/2e9 {
 			return nil, fmt.Errorf("load: request %d would be sent after more than 100 years; raise the rate of %g/s", i, a.RatePerSecond)
 		}
-		offsets[i] = time.Duration(at * 1e9)
+		offsets[i] = time.Duration(math.Round(at * 1e9))
 	}
 	return offsets, nil
 }

@@ -89,7 +89,7 @@ type segment struct {
 	sends              bool
 	window             Window
 	// seconds holds tokens by whole second since the first send.
-	seconds                    []float64
+	seconds                    map[int64]float64
 	windowTokens, windowPrompt float64
 }
 
@@ -187,6 +187,7 @@ func (s *summary) segments() {
 	for i := range s.parts {
 		p := &s.parts[i]
 		p.window = steadyWindow(p.requests)
+		p.seconds = map[int64]float64{}
 		p.window.Segment = i
 		for _, q := range p.requests {
 			if q.outcome == OK && q.end > p.window.Start && q.end <= p.window.End {
@@ -216,14 +217,7 @@ func (s *summary) second(r *Record) {
 		if e.At > p.window.Start && e.At <= p.window.End {
 			p.windowTokens += n
 		}
-		second := int(s.scaled(e.At-p.firstSend) / 1e9)
-		if second < 0 || second > 1<<24 {
-			continue
-		}
-		for second >= len(p.seconds) {
-			p.seconds = append(p.seconds, 0)
-		}
-		p.seconds[second] += n
+		p.seconds[int64(math.Floor(s.scaled(e.At-p.firstSend)/1e9))] += n
 	}
 	if r.Outcome == OK && r.FirstToken > p.window.Start && r.FirstToken <= p.window.End {
 		p.windowPrompt += float64(r.PromptTokens)
