@@ -340,7 +340,11 @@ func (m *Mock) generate(x *exchange, chat bool) {
 		return
 	}
 	arrived := time.Now()
+	// In a burst of requests no more are prepared at once than there are
+	// processors: else the driver would queue behind all of them.
+	m.preparing <- struct{}{}
 	g, bad := parseGeneration(m.version, body, chat)
+	<-m.preparing
 	release()
 	if bad != nil {
 		x.refuse(bad)

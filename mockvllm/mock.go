@@ -58,6 +58,8 @@ type Mock struct {
 
 	blastPrompt, blastTokens atomic.Int64
 
+	preparing chan struct{} // a seat for each request that is being read
+
 	logMu sync.Mutex
 
 	life      context.Context
@@ -134,7 +136,7 @@ func newMock(o Options, wait func() (waiter, error)) (*Mock, error) {
 	m := &Mock{
 		opt: o, version: v, speed: o.Speed, pace: o.Pace, scenario: o.Scenario, pid: o.PID,
 		devMode: env["VLLM_SERVER_DEV_MODE"] == "1", interval: vllm.StatsIntervalDefault,
-		keys: args.APIKeys, dead: make(chan struct{}),
+		keys: args.APIKeys, dead: make(chan struct{}), preparing: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		text: textSource{tokenizer.Text{Seed: o.Seed, Repetition: o.repetition(), Stop: true}},
 	}
 	if m.pid == 0 {

@@ -24,10 +24,11 @@ type fdWaiter struct {
 	buf   [8]byte
 }
 
-// wakeQuantum is how long the driver lets due tokens gather. A wake-up costs
-// about as much as writing a token, so at 46 us between tokens this halves the
-// CPU time and adds 0.1 ms in the mean.
-const wakeQuantum = 200 * time.Microsecond
+// wakeQuantum is how long the driver lets due tokens gather when it has just
+// worked. Waking, and waking the client, costs as much as writing a token, so
+// this lowers the CPU time a token by a third at some thousand tokens a second,
+// and adds a quarter of a millisecond in the mean (docs/performance.md).
+const wakeQuantum = 500 * time.Microsecond
 
 func newFDWaiter() (waiter, error) {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
