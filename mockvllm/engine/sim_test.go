@@ -388,6 +388,56 @@ func TestDeliveryGoesFirst(t *testing.T) {
 	require.Equal(t, 18*ms, last.Times.Queued)
 }
 
+// TestAbortLeavesTheEventLoop: who stays has the loop for itself.
+func TestAbortLeavesTheEventLoop(t *testing.T) {
+	c := Config{NumBlocks: 1000, MaxNumSeqs: 8, MaxNumBatchedTokens: 8192, MaxModelLen: 4096, ChunkedPrefill: true}
+	ms := time.Millisecond
+	s, err := NewSim(SimConfig{Engine: c, FrontEnd: FrontEnd{EventLoopWork: 6 * ms}}, StepTimerFunc(func(*StepShape) time.Duration { return ms }), nil)
+	require.NoError(t, err)
+	for id := range uint64(3) {
+		require.NoError(t, s.Submit(0, Request{ID: id, PromptTokens: 1, MaxTokens: 1}))
+	}
+	// Three share until 6: 2 of 6 done each. One leaves; the rest need 4 each at half
+	// speed: 14. Then the next leaves at 10, with 2 to go: the last ends at 12.
+	require.True(t, s.Abort(6*ms, 1))
+	require.True(t, s.Abort(10*ms, 0))
+	require.Equal(t, 1, s.Stats().FrontEnd)
+	var last Emission
+	for at, ok := s.Next(); ok; at, ok = s.Next() {
+		for _, e := range s.Advance(at, nil) {
+			last = e
+		}
+	}
+	require.Equal(t, 12*ms, last.Times.Queued)
+}
+
+// TestLeapWhileOneWaits: a waiting request that finds no blocks is looked up in
+// every step, also in those taken at once.
+func TestLeapWhileOneWaits(t *testing.T) {
+	run := func(plain bool) (Stats, int) {
+		calls := 0
+		c := Config{NumBlocks: 11, MaxNumSeqs: 8, MaxNumBatchedTokens: 8192, MaxModelLen: 160, ChunkedPrefill: true, PrefixCaching: true, ReserveFullISL: true}
+		v, err := NewVirtual(SimConfig{Engine: c}, StepTimerFunc(func(*StepShape) time.Duration { return time.Millisecond }))
+		require.NoError(t, err)
+		v.Plain = plain
+		v.sim.observe = func(StepInfo) { calls++ }
+		for _, r := range []Request{{PromptTokens: 60, MaxTokens: 80}, {PromptTokens: 100, MaxTokens: 10}} {
+			_, err := v.Submit(0, r)
+			require.NoError(t, err)
+		}
+		for done := false; !done; {
+			_, done = v.Run(never, nil)
+		}
+		return v.Stats(), calls
+	}
+	plain, calls := run(true)
+	fast, fastCalls := run(false)
+	require.Equal(t, plain, fast)
+	require.Equal(t, calls, fastCalls)
+	// 80 look-ups fail while the first runs, one succeeds.
+	require.Equal(t, int64(60+81*100), plain.PrefixQueries)
+}
+
 func TestRequestErrors(t *testing.T) {
 	c := Config{NumBlocks: 10, MaxNumSeqs: 8, MaxNumBatchedTokens: 8192, MaxModelLen: 100, ChunkedPrefill: true}
 	s, err := NewSim(SimConfig{Engine: c}, StepTimerFunc(func(*StepShape) time.Duration { return 1 }), nil)
