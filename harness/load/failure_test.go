@@ -198,8 +198,11 @@ func TestConnectFailures(t *testing.T) {
 		// Nothing listens: that is a dead server.
 		{"refused", Target{BaseURL: refused}, measure.ServerDead},
 		{"timeout", Target{BaseURL: refused, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+			return nil, context.DeadlineExceeded
 		}}, measure.ConnectTimeout},
 		{"unreachable", Target{BaseURL: refused, Dial: func(context.Context, string, string) (net.Conn, error) {
 			return nil, errors.New("no route to host")

@@ -214,7 +214,7 @@ func (r *runner) tick(ctx, level context.Context, progress func(Progress)) {
 			progress(p)
 		}
 		if hung && level.Err() == nil {
-			r.stop(fmt.Errorf("%w: no byte on any of %d streams for %v, after requests that ended by silence", errHung, p.InFlight, 2*r.limits.Idle))
+			r.stop(fmt.Errorf("%w: no byte on any of %d streams for twice the idle limit of %v or more", errHung, p.InFlight, r.limits.Idle))
 		}
 	}
 }
@@ -223,14 +223,23 @@ func (r *runner) tick(ctx, level context.Context, progress func(Progress)) {
 // request has ended by silence, others were sent since, and still nothing came
 // from any of them for another idle limit.
 func (r *runner) hungLocked(now time.Duration) bool {
-	if r.live.stalls == 0 || len(r.active) == 0 {
+	patience := 2 * r.limits.Idle
+	if r.live.stalls == 0 {
+		if !r.limits.IdleExplicit {
+			return false
+		}
+		// Nothing ever came: the wait for first tokens has no idle limit, but who
+		// asks for one does not want to wait for ever.
+		patience = 10 * r.limits.Idle
+	}
+	if len(r.active) == 0 {
 		return false
 	}
 	last := r.live.lastByte
 	for q := range r.active {
-		last = max(last, time.Duration(q.lastAny.Load()))
+		last = max(last, q.began, time.Duration(q.lastAny.Load()))
 	}
-	return now-last >= 2*r.limits.Idle
+	return now-last >= patience
 }
 
 // aliveness remembers the last look at the server's health.
