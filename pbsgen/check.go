@@ -75,7 +75,7 @@ func CheckScript(name string, data []byte) []Finding {
 		script, _ = pbs.Scan(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")))
 	}
 	c.scanned(script)
-	if job := c.job(script, name); job != nil {
+	if job := c.job(script, name); job != nil && len(script.Directives) > 0 {
 		c.request(job)
 		c.walltime(job)
 	}
@@ -118,7 +118,7 @@ func (c *checker) file(name string) {
 // scanned looks at what PBS takes for directives, and what it does not.
 func (c *checker) scanned(script pbs.Script) {
 	if len(script.Directives) == 0 {
-		c.add(0, Warning, "no #PBS directives", "everything must then come from the command line", "")
+		c.add(0, Warning, "no #PBS directives", "everything must then come from qsub's command line", "")
 	}
 	for _, d := range script.Ignored {
 		c.add(d.Line, Error, "this directive is ignored: "+strings.TrimSpace(d.Text),
@@ -374,7 +374,9 @@ func (c *checker) commands(tree *syntax.File) {
 	if !strict {
 		c.add(0, Warning, "no set -euo pipefail", "the script goes on after a failed command", "add it after the directives")
 	}
-	c.lastCommand(tree)
+	if bytes.Contains(c.data, []byte(pbs.Prefix)) {
+		c.lastCommand(tree)
+	}
 }
 
 // lastCommand wants exec, or the script's own wait: else a signal reaches glm46 and

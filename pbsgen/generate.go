@@ -98,7 +98,7 @@ func (r Request) single(out *Output, usual string, script func(Options) ([]byte,
 	o := r.Options
 	o.Path = r.place(usual)
 	if o.Path == Stdout {
-		o.Path = ""
+		o.Path, o.shownAs = "", usual
 	} else if isDir(o.Path) {
 		o.Path = filepath.Join(o.Path, filepath.Base(usual))
 	}

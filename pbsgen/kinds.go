@@ -28,7 +28,7 @@ func Runner(o Options, cells ...Cell) ([]byte, error) {
 		"",
 		"Variables (glm46 list --parameters explains them; only EXP_NAME is needed):",
 	}
-	about = append(about, wrapWords(EnvironmentNames, 72)...)
+	about = append(about, wrapWords(EnvironmentNames, 72, ",")...)
 	about = append(about,
 		"and GLM46_NAME for every flag --name of \"glm46 run\": GLM46_RESULTS, GLM46_MODEL, ...",
 		"qsub -v breaks values with quotes, commas or backslashes: put such settings, one",
@@ -181,7 +181,7 @@ func (o Options) chainScript(jobs []ChainJob, i int, all []Cell, k kind) ([]byte
 	} else {
 		k.about = append([]string{"Continues what the jobs before it left, then measures:", ""}, describe(jobs[i].Cells)...)
 	}
-	k.about = append(k.about, "", "Submit the whole chain with "+filepath.Join(filepath.Dir(o.Path), "submit.sh")+"; each job waits for the one before.")
+	k.about = append(k.about, "", "Submit the whole chain with", "  bash "+o.beside("submit.sh"), "Each job waits for the one before.")
 	k.about = append(k.about, o.footer()...)
 	return o.render(k)
 }
@@ -233,7 +233,7 @@ func (o Options) withDefaultLogs() string {
 
 // shown is the script's path as the user types it, from the project's folder.
 func (o Options) shown() string {
-	path := orElse(o.Path, "experiments/exp_runner.pbs")
+	path := orElse(o.Path, orElse(o.shownAs, RunnerPath))
 	if inside, err := filepath.Rel(o.Root, path); filepath.IsAbs(path) && err == nil && filepath.IsLocal(inside) {
 		path = inside
 	}
@@ -242,6 +242,12 @@ func (o Options) shown() string {
 		return path // render refuses such a path
 	}
 	return word
+}
+
+// beside is the shown path of a file in the script's folder.
+func (o Options) beside(name string) string {
+	o.Path = filepath.Join(filepath.Dir(o.Path), name)
+	return o.shown()
 }
 
 // submission is what the template of submit.sh needs.
@@ -351,21 +357,25 @@ func describe(cells []Cell) []string {
 		}
 		lines = append(lines, line)
 		if c.Refused != "" {
-			lines = append(lines, "      the engine refuses this: "+c.Refused)
+			for _, line := range wrapWords(strings.Fields("the engine refuses this: "+c.Refused), 68, "") {
+				lines = append(lines, "    "+line)
+			}
 		}
-		for _, s := range wrapWords(c.Settings, 68) {
+		for _, s := range wrapWords(c.Settings, 68, ",") {
 			lines = append(lines, "    "+s)
 		}
 	}
 	return lines
 }
 
-func wrapWords(words []string, width int) []string {
+// wrapWords fills lines of at most width with words, each but the last followed by
+// the separator.
+func wrapWords(words []string, width int, separator string) []string {
 	var lines []string
 	line := ""
 	for i, w := range words {
 		if i < len(words)-1 {
-			w += ","
+			w += separator
 		}
 		if line != "" && len(line)+1+len(w) > width {
 			lines = append(lines, "  "+line)

@@ -87,6 +87,9 @@ type Options struct {
 	// Spares are jobs at the end of a chain for what the others left. 0:
 	// DefaultSpares; negative: none.
 	Spares int
+
+	// shownAs is the name of the script in its own header where it has no Path.
+	shownAs string
 }
 
 const (

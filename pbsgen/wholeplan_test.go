@@ -1,0 +1,189 @@
+package pbsgen
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/glm46/glm46/pbsgen/pbstest"
+)
+
+// realSite is a project folder with the real program, as built from this tree.
+func realSite(t *testing.T, config pbstest.Config) site {
+	t.Helper()
+	if !long() {
+		t.Skip("measures the whole plan against the mock, some minutes: set GLM46_LONG=1")
+	}
+	s := newSite(t, config, "")
+	build := exec.Command("go", "build", "-o", filepath.Join(s.root, "glm46"), "..")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return s
+}
+
+func (s site) glm46(args ...string) string {
+	s.t.Helper()
+	command := exec.Command(filepath.Join(s.root, "glm46"), args...)
+	command.Dir = s.root
+	var stderr strings.Builder
+	command.Stderr = &stderr
+	out, err := command.Output()
+	require.NoError(s.t, err, "glm46 %q: %s", args, stderr.String())
+	return string(out)
+}
+
+// mock are the variables that turn a job into one against the mock.
+const mock = "GLM46_MOCK=1,GLM46_MOCK_SPEED=2000,GLM46_NO_CERTIFICATE=1"
+
+// rows counts the rows of the results table by status.
+func (s site) rows() (all int, byStatus map[string]int) {
+	s.t.Helper()
+	var report struct {
+		Rows []struct {
+			ID     string `json:"id"`
+			Status string `json:"status"`
+		} `json:"rows"`
+	}
+	require.NoError(s.t, json.Unmarshal([]byte(s.glm46("report", "results", "--format", "json")), &report))
+	byStatus = map[string]int{}
+	for _, row := range report.Rows {
+		status, _, _ := strings.Cut(row.Status, " ")
+		status, _, _ = strings.Cut(status, ":")
+		byStatus[status]++
+	}
+	return len(report.Rows), byStatus
+}
+
+// complete gives how often each level of each configuration was finished.
+func (s site) complete() map[string]int {
+	s.t.Helper()
+	found := map[string]int{}
+	pattern := filepath.Join(strings.ReplaceAll(s.root, "$", `\$`), "results", "*", "*", "*", "*", "run.json")
+	paths, err := filepath.Glob(pattern)
+	require.NoError(s.t, err)
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		require.NoError(s.t, err)
+		var run struct {
+			Validity struct{ Reasons []string }
+			Server   struct {
+				ConfigHash string `json:"config_hash"`
+			} `json:"server"`
+			Experiment struct {
+				ConfigHash string `json:"config_hash"`
+			}
+		}
+		require.NoError(s.t, json.Unmarshal(data, &run))
+		if len(run.Validity.Reasons) == 0 {
+			parts := strings.Split(path, string(filepath.Separator))
+			found[strings.Join([]string{parts[len(parts)-5], parts[len(parts)-4], parts[len(parts)-2]}, "/")]++
+		}
+	}
+	return found
+}
+
+// All commands of the plan, and the two cells that it has none for, give its table:
+// 22 cells, of which 12 configurations are measured and 2 refused.
+func TestWholePlanByItsCommands(t *testing.T) {
+	s := realSite(t, pbstest.Config{})
+	s.glm46("gen-pbs")
+	s.from = s.root
+	for _, line := range append([]string{"EXP_NAME=1A", "EXP_NAME=4C_len65k_64k,MAX_MODEL_LEN=65536,DATASET_TYPE=64k"}, planLines...) {
+		id := s.submit(nil, "-v", line+","+mock, "experiments/exp_runner.pbs")
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		require.NoError(t, s.Wait(ctx, id))
+		cancel()
+		status, _ := s.Job(id)
+		want := 0
+		if strings.Contains(line, "CONTEXT_PARALLEL_SIZE") {
+			want = 4
+		}
+		require.Equal(t, want, *status.ExitStatus, "%s:\n%s", line, s.log(id))
+		require.Equal(t, want, *s.outcomes()[id].Exit)
+		require.Empty(t, s.Survivors(id), "nothing of the job is left")
+	}
+	all, byStatus := s.rows()
+	require.Equal(t, 22, all)
+	require.Equal(t, map[string]int{"valid": 20, "refused": 2}, byStatus)
+}
+
+// The whole plan as a chain with a walltime that is too short, each job cut at a
+// random moment, some by their own deadline: every configuration is measured once.
+func TestWholePlanByAChain(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var mu sync.Mutex
+	const second = 200 * time.Microsecond // 24 h are 17 s
+	s := realSite(t, pbstest.Config{
+		Second: second, KillDelay: 10 * time.Second * time.Duration(time.Second/second), // ten real seconds
+		Late: func(string) time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			return time.Duration(random.IntN(30_000)) * time.Second
+		},
+	})
+	notes := s.glm46("gen-pbs", "--all", "--walltime", "24:00:00")
+	require.Empty(t, notes, "notes go to stderr")
+	submit := filepath.Join(s.root, "experiments", "chain", "submit.sh")
+	before := map[string]int{}
+	for round := range 30 {
+		// The second job of each round is told a limit of its own.
+		out, err := s.runSubmit(submit, "-v", fmt.Sprintf("%s,GLM46_WALLTIME_S=%d", mock, 10+round))
+		require.NoError(t, err, out)
+		s.waitLong()
+		jobs := s.Jobs()
+		t.Logf("round %d: %v", round, lastExits(jobs))
+		now := s.complete()
+		for key, n := range before {
+			require.GreaterOrEqual(t, now[key], n, "nothing is lost")
+		}
+		before = now
+		if *jobs[len(jobs)-1].ExitStatus == 0 {
+			break
+		}
+	}
+	jobs := s.Jobs()
+	require.Zero(t, *jobs[len(jobs)-1].ExitStatus)
+	cut := 0
+	for _, job := range jobs {
+		require.Empty(t, s.Survivors(job.ID))
+		if *job.ExitStatus != 0 {
+			cut++
+		}
+	}
+	require.Positive(t, cut)
+	complete := s.complete()
+	require.Len(t, complete, 12*3, "three levels of twelve configurations: %v", complete)
+	for level, times := range complete {
+		require.Equal(t, 1, times, level)
+	}
+	all, byStatus := s.rows()
+	require.Equal(t, 22, all)
+	require.Equal(t, map[string]int{"valid": 20, "refused": 2}, byStatus)
+}
+
+func (s site) waitLong() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Minute)
+	defer cancel()
+	require.NoError(s.t, s.Wait(ctx))
+}
+
+func lastExits(jobs []pbstest.Status) []int {
+	var exits []int
+	for _, job := range jobs[max(len(jobs)-3, 0):] {
+		if job.ExitStatus != nil {
+			exits = append(exits, *job.ExitStatus)
+		}
+	}
+	return exits
+}
