@@ -79,6 +79,9 @@ type Entry struct {
 	// profile has no numbers or the samples do not fit.
 	Refused string `json:"refused,omitempty"`
 	Unknown string `json:"unknown,omitempty"`
+	// OutputCapped: targets are cut to what max_model_len leaves, so the work is
+	// not that of the baseline.
+	OutputCapped bool `json:"output_capped,omitempty"`
 	// Assumed is what the figures take for granted, such as acceptance.
 	Assumed string `json:"assumed,omitempty"`
 }
@@ -253,6 +256,7 @@ type levelPrediction struct {
 	name        string
 	concurrency int
 	warmUp      time.Duration
+	capped      bool
 }
 
 // total is one start: start-up and all levels.
@@ -344,39 +348,49 @@ func assumptions(m *model.Model, cfg vllm.EngineConfig) string {
 }
 
 // lengths gives n samples as the level uses them, cut to what fits.
-func (p *predictor) lengths(c experiment.Cell, m *model.Model, l experiment.Level) ([]Length, error) {
+func (p *predictor) lengths(c experiment.Cell, m *model.Model, l experiment.Level) (out []Length, capped bool, err error) {
 	var all []Length
 	if p.o.Lengths != nil {
 		all = p.o.Lengths(c.Dataset)
 	}
+	var average Length // of the plan, for what the samples do not say
+	if d := p.plan.Dataset(c.Dataset); d != nil {
+		average = Length{d.PromptTokens, d.TargetTokens}
+	}
 	if len(all) == 0 {
-		d := p.plan.Dataset(c.Dataset)
-		if d == nil || d.PromptTokens < 1 || d.TargetTokens < 1 {
-			return nil, fmt.Errorf("the plan does not say how long the samples of %q are", c.Dataset)
-		}
-		all = []Length{{d.PromptTokens, d.TargetTokens}}
+		all = []Length{average}
 	}
 	n := max(1, c.Settings.NumSamples)
 	if l.Requests > 0 {
 		n = min(n, l.Requests)
 	}
-	out := make([]Length, n)
+	out = make([]Length, n)
 	for i := range out {
 		s := all[i%len(all)]
+		if s.Prompt < 1 {
+			s.Prompt = average.Prompt
+		}
+		if s.Target < 1 {
+			s.Target = average.Target
+		}
 		if l.OutputTokens > 0 {
 			s.Target = l.OutputTokens
 		}
-		if most := c.Settings.MaxTokens; most > 0 {
-			s.Target = min(s.Target, most)
+		if most := c.Settings.MaxTokens; most > 0 && (s.Target < 1 || s.Target > most) {
+			s.Target = most
+		}
+		if s.Prompt < 1 || s.Target < 1 {
+			return nil, false, fmt.Errorf("neither plan nor samples say how long the samples of %q are", c.Dataset)
 		}
 		room := m.MaxModelLen() - s.Prompt
 		if room < 1 {
-			return nil, fmt.Errorf("prompts of %d tokens do not fit max-model-len %d", s.Prompt, m.MaxModelLen())
+			return nil, false, fmt.Errorf("prompts of %d tokens do not fit max-model-len %d", s.Prompt, m.MaxModelLen())
 		}
+		capped = capped || s.Target > room
 		s.Target = min(s.Target, room)
 		out[i] = s
 	}
-	return out, nil
+	return out, capped, nil
 }
 
 // warmUpTokens is the longest output of a warm-up request.
@@ -384,11 +398,11 @@ func (p *predictor) lengths(c experiment.Cell, m *model.Model, l experiment.Leve
 const warmUpTokens = 64
 
 func (p *predictor) level(c experiment.Cell, m *model.Model, l experiment.Level) (levelPrediction, error) {
-	lengths, err := p.lengths(c, m, l)
+	lengths, capped, err := p.lengths(c, m, l)
 	if err != nil {
 		return levelPrediction{}, err
 	}
-	out := levelPrediction{name: l.Name, concurrency: l.Concurrency}
+	out := levelPrediction{name: l.Name, concurrency: l.Concurrency, capped: capped}
 	if l.Auto {
 		tokens := 0
 		for _, s := range lengths {
@@ -473,6 +487,7 @@ func (p *predictor) fill(e *Entry, pr *prediction, l levelPrediction, baseline *
 	e.Level, e.Hours, e.LatencyS = l.name, &hours, &latency
 	e.Preemptions, e.TTFTMs, e.TPOTMs = &l.Preemptions, &l.TTFT.MeanMs, &l.TPOT.MeanMs
 	e.TPS, e.OutputThroughput = &l.TPS, &l.OutputThroughput
+	e.OutputCapped = l.capped
 	if baseline == nil {
 		return
 	}

@@ -125,6 +125,9 @@ func TestLengthsReplaceThePlans(t *testing.T) {
 	o.Lengths = func(string) []Length { return []Length{{100, 1 << 20}} } // capped by the context
 	r, err = Cells(experiment.Default(), experiment.Request{Experiments: []string{"1A"}, Concurrency: "1", NumSamples: 1}, o)
 	require.NoError(t, err)
+	if !r.Cells[0].OutputCapped {
+		t.Error("it does not say that outputs are cut")
+	}
 	if got := *r.Cells[0].LatencyS; got < 3700 || got > 3800 { // 32,668 steps of about 114.6 ms
 		t.Errorf("latency %.0f s", got)
 	}

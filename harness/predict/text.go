@@ -27,6 +27,9 @@ func (r *Report) Markdown() string {
 		case e.Assumed != "":
 			note(e.name() + " assumes: " + e.Assumed)
 		}
+		if e.OutputCapped {
+			note(e.name() + ": outputs are cut to what max-model-len leaves: less work than the baseline's")
+		}
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "Predicted for vLLM %s from profile %s; distinct prompts, no noise.\n\n", r.VLLMVersion, r.Profile)

@@ -43,10 +43,16 @@ const (
 	maxAtSeconds        = 1e9
 )
 
-// WorkloadError is a fault of a workload file or of its flags' quoting.
-type WorkloadError struct{ Text string }
+// WorkloadError is a fault of a workload, of its file or of its flags' quoting.
+type WorkloadError struct {
+	Text string
+	// Err is the cause, if another package found it.
+	Err error
+}
 
 func (e *WorkloadError) Error() string { return e.Text }
+
+func (e *WorkloadError) Unwrap() error { return e.Err }
 
 // WorkloadResult is what `plan --workload --json` prints.
 type WorkloadResult struct {
@@ -75,7 +81,7 @@ type WorkloadResult struct {
 // It fails with *WorkloadError.
 func ParseWorkload(name string, data []byte) (*WorkloadFile, error) {
 	fault := func(format string, args ...any) error {
-		return &WorkloadError{name + ": " + fmt.Sprintf(format, args...)}
+		return &WorkloadError{Text: name + ": " + fmt.Sprintf(format, args...)}
 	}
 	w := &WorkloadFile{}
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -131,9 +137,8 @@ type WorkloadOptions struct {
 // since the model is on those GPUs. Prompts are distinct, sampling is greedy, the
 // front end is on.
 //
-// It fails with *WorkloadError, *vllm.UsageError, *vllm.RefusalError,
-// *model.UnsupportedError or, for a prompt that max_model_len does not hold,
-// *engine.RequestError.
+// It fails with *WorkloadError (also for a prompt that max_model_len does not
+// hold), *vllm.UsageError, *vllm.RefusalError or *model.UnsupportedError.
 func Workload(w *WorkloadFile, serve string, o WorkloadOptions) (*WorkloadResult, error) {
 	argv, err := SplitFlags(serve)
 	if err != nil {
@@ -154,7 +159,11 @@ func Workload(w *WorkloadFile, serve string, o WorkloadOptions) (*WorkloadResult
 		run.MaxConcurrency = *w.MaxConcurrency
 	}
 	res, err := mockvllm.RunVirtual(run)
-	if err != nil {
+	var refused *engine.RequestError
+	switch {
+	case errors.As(err, &refused):
+		return nil, &WorkloadError{Text: fmt.Sprintf("%v (max_model_len is %d; vLLM answers 400)", err, m.MaxModelLen()), Err: err}
+	case err != nil:
 		return nil, err
 	}
 	s := Summarize(res)
@@ -227,7 +236,7 @@ func (w *WorkloadFile) acceptance(p *model.Profile, c vllm.EngineConfig) *engine
 func SplitFlags(text string) ([]string, error) {
 	fields, err := shell.Fields(quoteJSON(text), func(name string) string { return "$" + name })
 	if err != nil {
-		return nil, &WorkloadError{fmt.Sprintf("flags %q: %v; quote values as in a shell", clip(text), err)}
+		return nil, &WorkloadError{Text: fmt.Sprintf("flags %q: %v; quote values as in a shell", clip(text), err)}
 	}
 	return fields, nil
 }

@@ -100,6 +100,8 @@ func TestWorkloadRefusals(t *testing.T) {
 	_, err = predict(t, oneRequest, "--max-model-len 10000", "0.11.1")
 	var request *engine.RequestError
 	require.ErrorAs(t, err, &request)
+	var fault *WorkloadError
+	require.ErrorAs(t, err, &fault)
 	require.ErrorContains(t, err, "requests[0]")
 }
 

@@ -25,7 +25,6 @@ type Engine struct {
 	accept    []float64 // conditional acceptance by position, if drawn
 	outputs   []output
 	outTokens []int32
-	salts     map[string]uint64
 }
 
 // output is what a sequence gets from a step; its tokens follow each other in
