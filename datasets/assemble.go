@@ -21,29 +21,33 @@ type passages interface {
 // that count is a tokenizer, so that the last few tokens are worth words of
 // their own.
 func assemble(prefix string, src passages, label string, target int, count func(string) int, exact bool) string {
-	head := prefix + src.Header(label)
+	var text strings.Builder
+	text.WriteString(prefix + src.Header(label))
 	closing := src.Closing()
-	need := target - count(head) - count(closing)
-	var body strings.Builder
-	for need > 0 {
-		p := src.Next()
-		if p == "" {
+	// Counts of passages do not quite add up to that of the whole: rounds of
+	// estimates, tokens across a border. So count the whole, and go on.
+	for range 4 {
+		need := target - count(text.String()+closing)
+		if need <= target/200 {
 			break
 		}
-		n := count(p)
-		if n > need {
-			p = cutTo(p, need, count)
-			body.WriteString(p)
-			break
+		for need > 0 {
+			p := src.Next()
+			if p == "" {
+				break
+			}
+			n := count(p)
+			if n > need {
+				p, n = cutTo(p, need, count), need
+			}
+			text.WriteString(p)
+			need -= n
 		}
-		body.WriteString(p)
-		need -= n
 	}
-	text := head + body.String()
 	if !exact {
-		return text + closing
+		return text.String() + closing
 	}
-	return settle(text, closing, target, count)
+	return settle(text.String(), closing, target, count)
 }
 
 // cutTo returns the beginning of s, up to the end of a word, that counts at

@@ -26,8 +26,8 @@ const (
 )
 
 // EstimateSampled is Estimate for texts that may be long: it looks at evenly
-// spaced parts of a long text, which is within 2 % of the whole for text of one
-// kind.
+// spaced parts of a long text, which is within a few percent of the whole for text
+// that is much the same all along.
 func EstimateSampled(text []byte) int {
 	if len(text) < sampleFrom {
 		return Estimate(string(text))
