@@ -154,7 +154,7 @@ func (c *conn) head() (*http.Response, error) {
 	}
 	c.r, c.w = 0, 0
 	for {
-		end := bytes.Index(c.in[:c.w], []byte("\r\n\r\n"))
+		end := headEnd(c.in[:c.w])
 		if end < 0 {
 			if c.w == len(c.in) {
 				if c.w >= maxHeadBytes {
@@ -173,7 +173,6 @@ func (c *conn) head() (*http.Response, error) {
 			}
 			continue
 		}
-		end += 4
 		raw := c.in[:end]
 		resp, err := http.ReadResponse(bufio.NewReaderSize(bytes.NewReader(raw), len(raw)), &http.Request{Method: http.MethodPost})
 		if err != nil {
@@ -185,6 +184,25 @@ func (c *conn) head() (*http.Response, error) {
 		}
 		c.r = end
 		return resp, nil
+	}
+}
+
+// headEnd is where the empty line behind a head ends, -1 without one. Lines end
+// with CRLF or LF.
+func headEnd(b []byte) int {
+	for i := 0; ; {
+		n := bytes.IndexByte(b[i:], '\n')
+		if n < 0 {
+			return -1
+		}
+		i += n + 1
+		rest := b[i:]
+		switch {
+		case len(rest) > 0 && rest[0] == '\n':
+			return i + 1
+		case len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
+			return i + 2
+		}
 	}
 }
 
