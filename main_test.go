@@ -50,6 +50,7 @@ type site struct {
 }
 
 func newSite(t *testing.T) *site {
+	t.Parallel()
 	s := &site{t: t, dir: t.TempDir()}
 	for _, set := range []string{"8k", "64k"} {
 		s.run(0, nil, "datasets", "gen", "--dataset", set, "--samples", "12", "--prompt-tokens", "300", "--target-tokens", "96")
@@ -101,8 +102,8 @@ func (s *site) starts(experiment string) []string {
 	return out
 }
 
-// The mock of these tests runs 50 times faster than the model.
-var fast = []string{"--mock", "--mock-speed", "50", "--no-certificate"}
+// The mock of these tests runs 100 times faster than the model.
+var fast = []string{"--mock", "--mock-speed", "100", "--no-certificate"}
 
 func TestMainJob(t *testing.T) {
 	s := newSite(t)
@@ -206,7 +207,7 @@ func TestRunnerScript(t *testing.T) {
 			continue
 		}
 		lines++
-		environ := append(strings.Split(match[1], ","), "GLM46_MOCK=1", "GLM46_MOCK_SPEED=100", "GLM46_NO_CERTIFICATE=1", "GLM46_MAX_TOKENS=16",
+		environ := append(strings.Split(match[1], ","), "GLM46_MOCK=1", "GLM46_MOCK_SPEED=200", "GLM46_NO_CERTIFICATE=1", "GLM46_MAX_TOKENS=16",
 			fmt.Sprintf("PBS_JOBID=%d.server", lines), "PBS_O_WORKDIR="+s.dir, "PBS_QUEUE=gpu", "PBS_ENVIRONMENT=PBS_BATCH",
 			"PATH="+os.Getenv("PATH"), "HOME="+t.TempDir(), "TMPDIR="+t.TempDir(), "NCPUS=2", "OMP_NUM_THREADS=2")
 		cmd := exec.Command("bash", filepath.Join(s.dir, "experiments/exp_runner.pbs"))
@@ -241,7 +242,7 @@ func TestSignals(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newSite(t)
-			args := []string{"run", "--exp", "5B", "--mock", "--mock-speed", "8", "--no-certificate"}
+			args := []string{"run", "--exp", "5B", "--mock", "--mock-speed", "40", "--max-tokens", "64", "--no-certificate"}
 			cmd := s.command(nil, args...)
 			stderr, err := cmd.StderrPipe()
 			require.NoError(t, err)
@@ -257,11 +258,11 @@ func TestSignals(t *testing.T) {
 			require.Equal(t, 5, exitCode(t, cmd.Wait()), seen)
 			starts := s.starts("5B")
 			require.Len(t, starts, 1, seen)
-			require.Equal(t, `["interrupted"]`, gjson.Get(starts[0], "validity.reasons").Raw, seen)
+			require.Equal(t, `["interrupted"]`, gjson.Get(starts[0], "validity.reasons|@ugly").Raw, seen)
 			require.Empty(t, processesIn(t, s.dir))
 
 			stdout, _ := s.run(0, nil, args...)
-			require.Contains(t, stdout, "5B: valid")
+			require.Contains(t, stdout, "5B*: valid")
 			require.Len(t, s.starts("5B"), 2)
 		})
 	}
@@ -283,7 +284,7 @@ func processesIn(t *testing.T, dir string) []string {
 
 func TestWalltime(t *testing.T) {
 	s := newSite(t)
-	_, stderr := s.run(5, []string{"GLM46_WALLTIME_S=6"}, "run", "--exp", "5B", "--mock", "--mock-speed", "2", "--no-certificate")
+	_, stderr := s.run(5, []string{"GLM46_WALLTIME_S=6"}, "run", "--exp", "5B", "--mock", "--mock-speed", "10", "--no-certificate")
 	require.Contains(t, stderr, "walltime")
 	s.run(0, nil, append([]string{"run", "--exp", "5B"}, fast...)...)
 }
