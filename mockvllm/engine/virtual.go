@@ -1,6 +1,9 @@
 package engine
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Virtual runs a Sim without waiting and without handing out tokens: it records
 // when each chunk reaches its client. While the batch of a step is the same as
@@ -293,6 +296,9 @@ func (v *Virtual) settle(n int) {
 	starts := make([]int32, size+1)
 	for j, c := range p.counts {
 		starts[j+1] = starts[j] + c
+	}
+	for _, q := range e.running {
+		q.blocks = slices.Grow(q.blocks, n/size+1)
 	}
 	for j := range n {
 		r := j % size
