@@ -479,10 +479,7 @@ func (m *Mock) serveStream(x *exchange, s *stream) {
 	_ = flush.Flush()
 	if m.unpaced() {
 		m.blast(x, s)
-		m.finishTruth(s)
-		return
-	}
-	if k := m.socketOf(x, s); k != nil {
+	} else if k := m.socketOf(x, s); k != nil {
 		s.framed, s.out = true, k
 		if !m.submit(s) {
 			panic(http.ErrAbortHandler)
