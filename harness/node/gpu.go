@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,11 +71,11 @@ type SMIError struct {
 }
 
 func (e *SMIError) Error() string {
-	what := e.Text
+	query, _, _ := strings.Cut(e.Query, "=")
 	if e.Reason != nil {
-		what = e.Reason.Error()
+		return fmt.Sprintf("nvidia-smi %s: %v; %s", query, e.Reason, e.Hint)
 	}
-	return fmt.Sprintf("nvidia-smi %s: %s (exit %d); %s", e.Query, what, e.Exit, e.Hint)
+	return fmt.Sprintf("nvidia-smi %s: %s (exit %d); %s", query, e.Text, e.Exit, e.Hint)
 }
 
 func (e *SMIError) Unwrap() error { return e.Reason }
@@ -92,6 +93,9 @@ func (s *System) smi(ctx context.Context, args ...string) ([]byte, error) {
 		Hint: `run "nvidia-smi" by hand on this node`}
 	if errors.Is(err, context.DeadlineExceeded) {
 		e.Hint = "the driver hangs: report this node to the site and run elsewhere"
+	}
+	if errors.Is(err, exec.ErrNotFound) {
+		e.Reason, e.Hint = exec.ErrNotFound, "no NVIDIA driver is on this node's PATH"
 	}
 	return nil, e
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -180,7 +181,9 @@ func TestFaultsOfANode(t *testing.T) {
 		break_      func(*System, *recording)
 		says        []string
 	}{
-		{"no driver", "gpus", func(_ *System, r *recording) { r.errs[gpuQuery] = errors.New("executable file not found") }, []string{"not found", "--mock"}},
+		{"no driver", "gpus", func(_ *System, r *recording) {
+			r.errs[gpuQuery] = &exec.Error{Name: "nvidia-smi", Err: exec.ErrNotFound}
+		}, []string{"not found", "no NVIDIA driver", "--mock"}},
 		{"driver hangs", "gpus", func(_ *System, r *recording) { r.errs[gpuQuery] = context.DeadlineExceeded }, []string{"hangs"}},
 		{"no GPU in the job", "gpus", set("CUDA_VISIBLE_DEVICES="), []string{"ngpus=8"}},
 		{"too few GPUs", "gpus", set("CUDA_VISIBLE_DEVICES=0,1,2,3"), []string{"4 of the 8", "ngpus=8"}},
