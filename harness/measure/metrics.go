@@ -92,7 +92,8 @@ type Metrics struct {
 	LengthForced, LengthMismatches int
 	CachedTokens                   *int64
 	// WarmupRequests and the totals over both phases are for the comparison
-	// with the server's counters.
+	// with the server's counters. All covers the last segment: the requests that
+	// the server knows of which answered last.
 	WarmupRequests int
 	All            TokenTotals
 	// SendLagP50MS and SendLagP99MS are in wall time.

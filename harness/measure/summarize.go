@@ -80,6 +80,7 @@ type summary struct {
 	allEvents int64
 	arrayGaps int
 	parts     []segment
+	newest    int // segment seen so far
 }
 
 // segment is one uninterrupted part of a level, with a clock of its own.
@@ -96,12 +97,14 @@ type segment struct {
 // first sees every record once and gathers all but what needs the window.
 func (s *summary) first(r *Record) {
 	m := s.metrics
-	m.All.Requests++
-	if r.Outcome == OK {
-		m.All.OK++
+	if r.Segment > s.newest {
+		// Only the last segment's requests went to the server that is asked for
+		// its counters.
+		s.newest, m.All = r.Segment, TokenTotals{}
 	}
-	m.All.PromptTokens += int64(r.PromptTokens)
-	m.All.CompletionTokens += int64(r.CompletionTokens)
+	if r.Segment == s.newest {
+		s.count(r)
+	}
 	if r.Phase != PhaseMain {
 		m.WarmupRequests++
 		return
@@ -166,6 +169,17 @@ func (s *summary) first(r *Record) {
 		}
 	}
 	s.zeros += int64(max(0, r.CompletionTokens-len(r.Events)))
+}
+
+// count adds a record to the totals of its segment.
+func (s *summary) count(r *Record) {
+	all := &s.metrics.All
+	all.Requests++
+	if r.Outcome == OK {
+		all.OK++
+	}
+	all.PromptTokens += int64(r.PromptTokens)
+	all.CompletionTokens += int64(r.CompletionTokens)
 }
 
 // scaled is a duration of the records in the server's time, in nanoseconds.
