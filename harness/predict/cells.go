@@ -121,7 +121,8 @@ type Report struct {
 // server starts on each side resolves at 95 % confidence, if the logarithm of the
 // metric has the standard deviation spread from start to start.
 //
-// Source: docs/statistics.md: exp(1.96 x spread x sqrt(2/starts)) - 1.
+// Source: docs/timing-model.md, cells of the plan: exp(1.96 x spread x
+// sqrt(2/starts)) - 1.
 func Resolution(starts int, spread float64) float64 {
 	return math.Expm1(confidenceZ * spread * math.Sqrt(2/float64(max(1, starts))))
 }
@@ -394,7 +395,7 @@ func (p *predictor) lengths(c experiment.Cell, m *model.Model, l experiment.Leve
 }
 
 // warmUpTokens is the longest output of a warm-up request.
-// Source: docs/measurement.md, warm-up.
+// Source: docs/metrics.md, warm-up.
 const warmUpTokens = 64
 
 func (p *predictor) level(c experiment.Cell, m *model.Model, l experiment.Level) (levelPrediction, error) {
