@@ -8,15 +8,16 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/glm46/glm46/harness/measure"
 )
 
-// spillBytes of packed events stay in memory for each stream, some 5,000
+// spillBytes of packed events stay in memory for each stream, some 2,500
 // events; what is more waits in a file, so that memory does not grow with the
 // length of the outputs.
-const spillBytes = 24 << 10
+const spillBytes = 12 << 10
 
 // eventLog keeps the token events of one stream: pairs of varints, time since
 // the event before in nanoseconds and tokens.
@@ -26,7 +27,6 @@ type eventLog struct {
 	parts []span // in the spill file, in order
 	last  time.Duration
 	count int
-	err   error
 }
 
 // span of a file.
@@ -37,20 +37,21 @@ func (l *eventLog) add(at time.Duration, tokens int) {
 	l.buf = binary.AppendUvarint(l.buf, uint64(tokens))
 	l.last = at
 	l.count++
-	if len(l.buf) >= spillBytes && l.spill != nil && l.err == nil {
-		var part span
-		if part, l.err = l.spill.write(l.buf); l.err == nil {
-			l.parts = append(l.parts, part)
-			l.buf = l.buf[:0]
-		}
+	if len(l.buf) < spillBytes || l.spill == nil || l.spill.broken.Load() {
+		return
 	}
+	part, err := l.spill.write(l.buf)
+	if err != nil {
+		// A full temporary folder costs memory, not the measurement.
+		l.spill.broken.Store(true)
+		return
+	}
+	l.parts = append(l.parts, part)
+	l.buf = l.buf[:0]
 }
 
 // read unpacks all events behind dst.
 func (l *eventLog) read(dst measure.Events) (measure.Events, error) {
-	if l.err != nil {
-		return dst, l.err
-	}
 	packed := l.buf
 	if len(l.parts) > 0 {
 		packed = nil
@@ -80,9 +81,10 @@ func (l *eventLog) read(dst measure.Events) (measure.Events, error) {
 // spill is a file without a name for events of long streams. It is made when
 // the first stream needs it.
 type spill struct {
-	mu   sync.Mutex
-	file *os.File
-	end  int64
+	mu     sync.Mutex
+	file   *os.File
+	end    int64
+	broken atomic.Bool
 }
 
 func (s *spill) write(b []byte) (span, error) {
@@ -91,7 +93,7 @@ func (s *spill) write(b []byte) (span, error) {
 	if s.file == nil {
 		f, err := os.CreateTemp("", "glm46-events-*")
 		if err != nil {
-			return span{}, fmt.Errorf("load: events of long streams need a temporary file; set TMPDIR to a folder with room: %w", err)
+			return span{}, fmt.Errorf("load: temporary file for events: %w", err)
 		}
 		// Nobody else needs it, and nothing is left after a crash.
 		if err := os.Remove(f.Name()); err != nil {

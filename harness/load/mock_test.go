@@ -42,11 +42,16 @@ func TestAgainstMock(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: it takes some seconds of wall time")
 	}
-	for _, tt := range []struct {
+	levels := []struct {
 		concurrency, samples, tokens int
 		speed                        float64
-	}{{1, 3, 256, 100}, {16, 32, 512, 100}, {100, 100, 1024, 200}} {
-		t.Run(fmt.Sprintf("c%d", tt.concurrency), func(t *testing.T) {
+	}{{1, 3, 256, 100}, {16, 32, 512, 100}, {100, 100, 1024, 200}}
+	if os.Getenv("GLM46_LONG") != "" {
+		levels = append(levels, levels[2])
+		levels[3].tokens = 8192 // the whole level of the plan
+	}
+	for _, tt := range levels {
+		t.Run(fmt.Sprintf("c%d of %d tokens", tt.concurrency, tt.tokens), func(t *testing.T) {
 			target := startMock(t, mockvllm.Options{
 				Args:  []string{"zai-org/GLM-4.6", "--tensor-parallel-size", "8", "--enforce-eager", "--enable-expert-parallel", "--kv-cache-dtype", "fp8", "--max-model-len", "32768", "--gpu-memory-utilization", "0.95"},
 				Speed: tt.speed,

@@ -53,11 +53,12 @@ func (q *request) do(ctx context.Context) {
 func (q *request) exchange(ctx context.Context) (measure.Class, string) {
 	r, rec := q.r, q.rec
 	pooled := bodies.Get().(*[]byte)
-	defer func() {
+	giveBack := sync.OnceFunc(func() {
 		if cap(*pooled) <= 1<<20 { // a 64k prompt has some 250 kB
 			bodies.Put(pooled)
 		}
-	}()
+	})
+	defer giveBack()
 	payload, err := r.body.append((*pooled)[:0], q.sample, rec.RequestedTokens, q.salt)
 	if err != nil {
 		return measure.HTTP4xx, "not sent: " + err.Error()
@@ -101,6 +102,7 @@ func (q *request) exchange(ctx context.Context) (measure.Class, string) {
 	if _, err := buffers.WriteTo(c.Conn); err != nil {
 		return writeClass(err)
 	}
+	giveBack() // a stream may last for minutes; its prompt is not needed
 	limit.last = r.clock.now()
 	if err := c.limit(limit); err != nil {
 		return measure.Reset, "read deadline: " + err.Error()
