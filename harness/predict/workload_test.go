@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"os"
 	"strings"
 	"testing"
 
@@ -207,5 +208,38 @@ func TestPercentiles(t *testing.T) {
 	}
 	if got := triple([]weighted{{1, 1}, {2, 1}}).P99Ms; math.Abs(got-1.99) > 1e-12 {
 		t.Errorf("p99 of 1 and 2: %v", got)
+	}
+}
+
+// TestReference compares with figures of a second implementation: a step-by-step
+// program written from docs/timing-model.md alone, in another language, which
+// shares no code and no idea of blocks or batches with this one. Times there are
+// not rounded to nanoseconds.
+func TestReference(t *testing.T) {
+	data, err := os.ReadFile("testdata/reference.json")
+	require.NoError(t, err)
+	var cases []struct {
+		Serve    string
+		Workload json.RawMessage
+		Want     map[string]float64
+	}
+	require.NoError(t, json.Unmarshal(data, &cases))
+	preemptions := int64(0)
+	for i, c := range cases {
+		r, err := predict(t, string(c.Workload), c.Serve, "0.11.1")
+		require.NoError(t, err)
+		preemptions += r.Preemptions
+		data, err := json.Marshal(r)
+		require.NoError(t, err)
+		var got map[string]float64
+		require.NoError(t, json.Unmarshal(data, &got))
+		for key, want := range c.Want {
+			if math.Abs(got[key]-want) > 1e-6*math.Abs(want) {
+				t.Errorf("case %d, %s: %s %v, want %v", i, c.Serve, key, got[key], want)
+			}
+		}
+	}
+	if len(cases) < 10 || preemptions < 40 {
+		t.Errorf("%d cases with %d preemptions do not show much", len(cases), preemptions)
 	}
 }

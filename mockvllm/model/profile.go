@@ -325,15 +325,6 @@ func at(path, key string) string {
 	return path + "." + key
 }
 
-// Paths lists the paths of all coefficients, such as "memory.gpu_gib".
-func Paths() []string {
-	var out []string
-	for _, c := range (&Profile{}).coefficients() {
-		out = append(out, c.path)
-	}
-	return out
-}
-
 type coefficient struct {
 	path  string
 	value reflect.Value
