@@ -54,7 +54,10 @@ func Main(args []string, env Environment) int {
 		})
 	}
 	app := newApp(env)
-	err := app.Run(permuteArguments(app, args))
+	args, err := addVariables(permuteArguments(app, args), env)
+	if err == nil {
+		err = app.Run(args)
+	}
 	if err == nil {
 		return 0
 	}

@@ -56,31 +56,7 @@ func runFlags() []cli.Flag {
 		&cli.StringFlag{Name: "data-from", Usage: "text files below `DIR` to make a missing data set from; default: Go's source tree", Category: categoryMock},
 		jsonFlag(),
 	)
-	for _, flag := range flags {
-		addVariable(flag)
-	}
 	return flags
-}
-
-// addVariable lets a flag be read from GLM46_ and its name.
-func addVariable(flag cli.Flag) {
-	name := []string{variableOf(flag.Names()[0])}
-	switch f := flag.(type) {
-	case *cli.StringFlag:
-		f.EnvVars = name
-	case *cli.StringSliceFlag:
-		f.EnvVars = name
-	case *cli.BoolFlag:
-		f.EnvVars = name
-	case *cli.IntFlag:
-		f.EnvVars = name
-	case *cli.Uint64Flag:
-		f.EnvVars = name
-	case *cli.Float64Flag:
-		f.EnvVars = name
-	case *cli.DurationFlag:
-		f.EnvVars = name
-	}
 }
 
 func variableOf(flag string) string {
