@@ -48,7 +48,7 @@ func Finish(target Target, spec Spec, out *Outcome, records measure.Source, in F
 	}
 	run.Validity = measure.Verdict(measure.VerdictInput{
 		Metrics: m, Client: client, Warmup: out.Warmup, Concurrency: concurrency, OpenLoop: !spec.Arrival.closed(),
-		Mock: spec.Mock, MockSpeed: spec.MockSpeed, MockLateShare: mockLateShare(spec, out, m),
+		Mock: spec.Mock || out.After != nil && out.After.MockLate != nil, MockSpeed: spec.MockSpeed, MockLateShare: mockLateShare(spec, out, m),
 		Before: out.Before, HandOver: out.HandOver, After: out.After, Series: out.Series, Prefix: prefix,
 		Little: littleFacts(out, m), GPU: in.GPU, ConfigMismatches: in.ConfigMismatches, MaxClockStepMS: out.Clock.MaxStepMS,
 		Interrupted: out.EndReason, OutputCapped: max(in.OutputCapped, capped(spec)), Quality: in.Quality,
