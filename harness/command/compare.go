@@ -320,14 +320,14 @@ func distinct(starts []result.StartResult, value func(result.StartResult) string
 
 func printComparisons(w io.Writer, a, b string, comparisons []comparison, differences []string, confidence float64) {
 	fmt.Fprintf(w, "%s against %s, ratio with %g %% interval over server starts\n\n", b, a, 100*confidence)
-	fmt.Fprintf(w, "%-5s %-17s %6s %8s %8s %6s %-14s %s\n", "Level", "Metric", "Starts", "A", "B", "B/A", "Interval", "Verdict")
+	fmt.Fprintf(w, "%-5s %-17s %6s %8s %8s %6s %-13s %s\n", "Level", "Metric", "Starts", "A", "B", "B/A", "Interval", "Verdict")
 	warnings := []string{}
 	for _, c := range comparisons {
 		interval := "-"
 		if c.Low != nil && c.High != nil {
 			interval = fmt.Sprintf("%.3f - %.3f", *c.Low, *c.High)
 		}
-		fmt.Fprintf(w, "%-5s %-17s %6s %8.4g %8.4g %6.3f %-14s %s\n", c.Level, c.Metric, fmt.Sprintf("%d,%d", c.BaselineStarts, c.OtherStarts),
+		fmt.Fprintf(w, "%-5s %-17s %6s %8.4g %8.4g %6.3f %-13s %s\n", c.Level, c.Metric, fmt.Sprintf("%d,%d", c.BaselineStarts, c.OtherStarts),
 			c.Baseline, c.Other, c.Ratio, interval, c.Verdict)
 		if c.StartsNeeded > 0 {
 			warnings = append(warnings, fmt.Sprintf("%s %s: %d starts on each side would decide (about %.1f hours more)", c.Level, c.Metric, c.StartsNeeded, c.HoursNeeded))
