@@ -8,9 +8,9 @@ import (
 // about 4 bytes a token.
 const blockBytes = 4 * BlockTokens
 
-// maxPrefixBlocks bounds the memory of a prefixIndex (16 MiB): 64,000 tokens x
-// 256 samples. Prompts beyond that are compared with those before.
-const maxPrefixBlocks = 1 << 20
+// maxPrefixBlocks bounds the memory of a prefixIndex (12 MiB): 48,000 tokens x
+// 170 samples. Prompts beyond that are compared with those before.
+const maxPrefixBlocks = 1 << 19
 
 // tokenEncoder is a TokenCounter that can also name the tokens.
 type tokenEncoder interface {

@@ -24,12 +24,17 @@ import (
 
 // Defaults of Limits.
 const (
-	defaultRecordBytes = 16 << 20
+	defaultRecordBytes = 8 << 20
 	defaultDepth       = 100
 	defaultMaxFaults   = 100
 	// maxDistinct is how many samples are remembered to find duplicates: two
-	// tables of 24 MiB at most. Later samples are compared with these.
-	maxDistinct = 1 << 20
+	// tables of 6 MiB at most. Later samples are compared with these.
+	maxDistinct = 1 << 18
+	// estimateInFull is how much text is estimated sample by sample while
+	// streaming; then one sample in estimateEvery is, and the others take the
+	// mean of those, by their size.
+	estimateInFull = 4 << 20
+	estimateEvery  = 16
 )
 
 func (l Limits) withDefaults() Limits {
@@ -83,6 +88,7 @@ type scanner struct {
 	targetStats      statsBuilder
 	droppedTurns     int64
 	counted          countCheck
+	estimated        struct{ bytes, tokens int64 }
 	oddCounts        int64
 	oddCountAt       string
 	fits             []FitReport
@@ -409,7 +415,11 @@ func (s *scanner) scanRecords(name string) {
 	case i == len(head):
 		if w.failed() == nil && !w.tooLong() {
 			s.structural = true
-			s.fault(0, "", "empty", "is empty", "make the set again, or remove the file")
+			what := "is empty"
+			if len(head) > 1<<12 {
+				what = "begins with white space only"
+			}
+			s.fault(0, "", "empty", what, "make the set again, or remove the file")
 		}
 		return
 	case s.unreadable(head, name):
@@ -914,7 +924,7 @@ func (s *scanner) countTokens() {
 			r.promptTokens, r.promptEstimated = n, false
 		}
 	case r.promptTokens == 0:
-		r.promptTokens, r.promptEstimated = max(1, int64(tokenize.EstimateSampled(r.plain()))), true
+		r.promptTokens, r.promptEstimated = max(1, s.estimate()), true
 	default:
 		// No text has so few or so many bytes for each token.
 		size := int64(len(r.canonical()))
@@ -933,6 +943,21 @@ func (s *scanner) countTokens() {
 			r.targetTokens, r.targetEstimated = int64(tokenize.EstimateSampled(answer)), true
 		}
 	}
+}
+
+// estimate estimates the tokens of a sample that does not state them. Where
+// samples are kept for a run, each is looked at; where they stream by, not all.
+func (s *scanner) estimate() int64 {
+	r := &s.rec
+	e := &s.estimated
+	size := int64(len(r.canonical()))
+	if s.sink == nil && e.bytes > estimateInFull && s.samples%estimateEvery != 0 {
+		return int64(float64(size)*float64(e.tokens)/float64(e.bytes) + 0.5)
+	}
+	n := int64(tokenize.EstimateSampled(r.plain()))
+	e.bytes += size
+	e.tokens += n
+	return n
 }
 
 // showID names the sample for a message.

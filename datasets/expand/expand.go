@@ -25,15 +25,18 @@ type Limits struct {
 	// Bytes is the most that the file may expand to; 0: DefaultBytes.
 	Bytes int64
 	// Ratio is the most expanded bytes for each compressed one, once
-	// RatioFromBytes have been expanded; 0: DefaultRatio.
+	// RatioFromBytes (or SlowRatioFromBytes) have been expanded; 0:
+	// DefaultRatio.
 	Ratio float64
 }
 
 // Defaults of Limits, and what they rest on: docs/datasets.md, "Limits".
 const (
 	DefaultBytes   = 64 << 30
-	DefaultRatio   = 250
+	DefaultRatio   = 100
 	RatioFromBytes = 256 << 20
+	// SlowRatioFromBytes is for bzip2 and xz, which take a second for so much.
+	SlowRatioFromBytes = 16 << 20
 
 	// steepRatio holds much earlier, and always: no compressor makes this of
 	// text that was not one line copied over and over.
@@ -318,8 +321,12 @@ func (l *layer) overLimit() error {
 	if l.expanded < steepFromBytes {
 		return nil
 	}
+	from := int64(RatioFromBytes)
+	if l.format == "bzip2" || l.format == "xz" {
+		from = SlowRatioFromBytes
+	}
 	ratio := float64(l.expanded) / float64(max(l.in.n, 1))
-	if ratio > max(steepRatio, l.limits.Ratio) || l.expanded > RatioFromBytes && ratio > l.limits.Ratio {
+	if ratio > max(steepRatio, l.limits.Ratio) || l.expanded > from && ratio > l.limits.Ratio {
 		return &LimitError{fmt.Sprintf("expands to more than %d MiB from %d bytes, %.0f times its size: a compression bomb, or one text copied over and over", l.expanded>>20, l.in.n, ratio),
 			"check where the file comes from, or raise the limit if you trust it"}
 	}

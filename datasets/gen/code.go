@@ -86,18 +86,30 @@ func (c *coder) goFile() string {
 }
 
 func (c *coder) goStatement(b *strings.Builder, recv string, fields []string, arg string) {
-	n := c.noun()
-	switch c.r.IntN(5) {
+	n, m := c.noun(), c.noun()
+	switch c.r.IntN(11) {
 	case 0:
 		fmt.Fprintf(b, "\tfor i, %s := range %s.%s {\n\t\tif i >= limit {\n\t\t\tbreak\n\t\t}\n\t\t%s.%s += %s.%s(%s)\n\t}\n", n, recv, fields[1], recv, fields[2], n, c.camel(), arg)
 	case 1:
-		fmt.Fprintf(b, "\t%s, err := %s.%s(%s)\n\tif err != nil {\n\t\treturn 0, fmt.Errorf(\"%s %%q: %%w\", %s, err)\n\t}\n\t_ = %s\n", n, recv, c.camel(), arg, c.snake(), arg, n)
+		fmt.Fprintf(b, "\t%s, err := %s.%s(%s)\n\tif err != nil {\n\t\treturn 0, fmt.Errorf(\"%s %%q: %%w\", %s, err)\n\t}\n\t%s.%s(%s)\n", n, recv, c.camel(), arg, c.snake(), arg, recv, c.camel(), n)
 	case 2:
 		fmt.Fprintf(b, "\tsort.Slice(%s.%s, func(i, j int) bool {\n\t\treturn %s.%s[i].%s < %s.%s[j].%s\n\t})\n", recv, fields[1], recv, fields[1], n, recv, fields[1], n)
 	case 3:
 		fmt.Fprintf(b, "\t// %s\n\tif %s.%s > %s {\n\t\t%s.%s = %s\n\t}\n", title(Pick(c.r, codeNotes)), recv, fields[2], c.num(), recv, fields[2], c.num())
 	case 4:
 		fmt.Fprintf(b, "\tswitch %s {\n\tcase \"%s\":\n\t\tlimit /= 2\n\tcase \"%s\", \"%s\":\n\t\tlimit = min(limit, %s)\n\t}\n", arg, c.snake(), c.noun(), c.noun(), c.num())
+	case 5:
+		fmt.Fprintf(b, "\t%s := make(map[string]%s, limit)\n\tfor _, %s := range %s.%s {\n\t\t%s[%s.name] = %s\n\t}\n", n, c.typ(), m, recv, fields[1], n, m, m)
+	case 6:
+		fmt.Fprintf(b, "\tif %s, ok := %s.%s[%s]; ok && !%s.closed {\n\t\t%s.%s(%s, %s)\n\t}\n", n, recv, c.noun(), arg, n, recv, c.camel(), n, c.num())
+	case 7:
+		fmt.Fprintf(b, "\t%s := %s.%s + limit*%s\n\t%s := %s %% %s\n\tif %s == 0 {\n\t\t%s--\n\t}\n", n, recv, fields[2], c.num(), m+"Left", n, c.num(), m+"Left", n)
+	case 8:
+		fmt.Fprintf(b, "\tdefer %s.%s(\"%s\")\n\t%s.%s = append(%s.%s, %s{%s: %s})\n", recv, c.camel(), c.snake(), recv, fields[1], recv, fields[1], c.typ(), n, arg)
+	case 9:
+		fmt.Fprintf(b, "\tselect {\n\tcase %s := <-%s.%ss:\n\t\t%s.%s(%s)\n\tdefault:\n\t\treturn %s, nil\n\t}\n", n, recv, m, recv, c.camel(), n, c.num())
+	case 10:
+		fmt.Fprintf(b, "\tvar %s [%s]%s\n\tcopy(%s[:], %s.%s)\n\t%s.%s = %s[:limit]\n", n, c.num(), c.typ(), n, recv, fields[1], recv, fields[1], n)
 	}
 }
 
@@ -108,13 +120,34 @@ func (c *coder) pyFile() string {
 	for range c.r.Between(2, 5) {
 		name, arg, n := c.snake(), c.noun(), c.noun()
 		fmt.Fprintf(&b, "    def %s(self, %s: str, limit: int = %s) -> int:\n        \"\"\"Return the number of %ss. %s.\"\"\"\n", name, arg, c.num(), n, title(Pick(c.r, codeNotes)))
-		fmt.Fprintf(&b, "        if not %s:\n            raise ValueError(f\"%s: %s: {%s!r}\")\n        total = 0\n        for %s in sorted(self.%ss, key=lambda x: (len(x), x)):\n            if %s.startswith(%s):\n                total += 1\n", arg, name, Pick(c.r, codeErrs), arg, n, c.noun(), n, arg)
-		if c.r.Chance(0.5) {
-			fmt.Fprintf(&b, "            elif total > limit:\n                log.warning(\"%s: %%d of %%d\", total, limit)\n                break\n", c.snake())
+		for range c.r.Between(2, 5) {
+			c.pyStatement(&b, name, arg)
 		}
-		b.WriteString("        return total\n\n")
+		fmt.Fprintf(&b, "        return %s\n\n", Pick(c.r, []string{"total", "limit", "len(self." + n + "s)", "self." + n + "_count", "max(total, 0)"}))
 	}
 	return b.String()
+}
+
+func (c *coder) pyStatement(b *strings.Builder, name, arg string) {
+	n, m := c.noun(), c.noun()
+	switch c.r.IntN(8) {
+	case 0:
+		fmt.Fprintf(b, "        if not %s:\n            raise ValueError(f\"%s: %s: {%s!r}\")\n", arg, name, Pick(c.r, codeErrs), arg)
+	case 1:
+		fmt.Fprintf(b, "        for %s in sorted(self.%ss, key=lambda x: (len(x), x)):\n            if %s.startswith(%s):\n                total += %s\n", n, m, n, arg, c.num())
+	case 2:
+		fmt.Fprintf(b, "        if total > limit:\n            log.warning(\"%s: %%d of %%d\", total, limit)\n            total = limit\n", c.snake())
+	case 3:
+		fmt.Fprintf(b, "        with self.%s(%s) as %s:\n            self.%ss.extend(x.strip() for x in %s if x)\n", c.snake(), arg, n, m, n)
+	case 4:
+		fmt.Fprintf(b, "        %s = {k: v for k, v in self.%s.items() if v >= %s}\n        total = sum(%s.values())\n", n, m, c.num(), n)
+	case 5:
+		fmt.Fprintf(b, "        try:\n            %s = int(self.%s[%s])\n        except (KeyError, ValueError) as err:\n            raise RuntimeError(\"%s\") from err\n", n, m, arg, Pick(c.r, codeErrs))
+	case 6:
+		fmt.Fprintf(b, "        # %s\n        self.%s_count -= %s\n        assert self.%s_count >= 0, \"%s\"\n", title(Pick(c.r, codeNotes)), n, c.num(), n, Pick(c.r, codeErrs))
+	case 7:
+		fmt.Fprintf(b, "        %s = [self.%s(%s, i) for i in range(limit)]\n        while %s and %s[-1] is None:\n            %s.pop()\n", n, c.snake(), arg, n, n, n)
+	}
 }
 
 func (c *coder) cFile() string {
@@ -122,10 +155,32 @@ func (c *coder) cFile() string {
 	s := c.noun()
 	fmt.Fprintf(&b, "#include <stdint.h>\n#include <stdlib.h>\n#include <string.h>\n#include \"%s.h\"\n\n#define MAX_%s %s\n\nstruct %s {\n\tuint32_t %s;\n\tsize_t %s_len;\n\tstruct %s *next;\n};\n\n", s, strings.ToUpper(s), c.num(), s, c.noun(), c.noun(), s)
 	for range c.r.Between(2, 4) {
-		n, m := c.noun(), c.noun()
-		fmt.Fprintf(&b, "/* %s. */\nint %s(struct %s *p, const char *%s, size_t len)\n{\n\tsize_t i;\n\n\tif (p == NULL || len > MAX_%s)\n\t\treturn -1;\n\tfor (i = 0; i < len; i++) {\n\t\tif (%s[i] == '\\0')\n\t\t\tbreak;\n\t\tp->%s ^= (uint32_t)%s[i] << (i & 7);\n\t}\n\treturn (int)i;\n}\n\n", title(Pick(c.r, codeNotes)), c.snake(), s, n, strings.ToUpper(s), n, m, n)
+		arg := c.noun()
+		fmt.Fprintf(&b, "/* %s. */\nint %s(struct %s *p, const char *%s, size_t len)\n{\n\tsize_t i;\n\n", title(Pick(c.r, codeNotes)), c.snake(), s, arg)
+		for range c.r.Between(2, 4) {
+			c.cStatement(&b, s, arg)
+		}
+		fmt.Fprintf(&b, "\treturn %s;\n}\n\n", Pick(c.r, []string{"(int)i", "0", "p->" + c.noun() + " != 0", "(int)len"}))
 	}
 	return b.String()
+}
+
+func (c *coder) cStatement(b *strings.Builder, s, arg string) {
+	n := c.noun()
+	switch c.r.IntN(6) {
+	case 0:
+		fmt.Fprintf(b, "\tif (p == NULL || len > MAX_%s)\n\t\treturn -%d;\n", strings.ToUpper(s), c.r.Between(1, 40))
+	case 1:
+		fmt.Fprintf(b, "\tfor (i = 0; i < len; i++) {\n\t\tif (%s[i] == '\\%d')\n\t\t\tbreak;\n\t\tp->%s ^= (uint32_t)%s[i] << (i & %d);\n\t}\n", arg, c.r.IntN(8), n, arg, c.r.Between(3, 31))
+	case 2:
+		fmt.Fprintf(b, "\tmemcpy(p->%s, %s, len * sizeof(*p->%s));\n\tp->%s_len = len;\n", n, arg, n, n)
+	case 3:
+		fmt.Fprintf(b, "\tif (%s(p->next, %s, len - %s) < 0)\n\t\tgoto %s_failed;\n", c.snake(), arg, c.num(), n)
+	case 4:
+		fmt.Fprintf(b, "\twhile (p->next != NULL && p->%s < %s)\n\t\tp = p->next; /* %s */\n", n, c.num(), Pick(c.r, codeNotes))
+	case 5:
+		fmt.Fprintf(b, "\tp->%s = realloc(p->%s, (len + %s) & ~(size_t)%d);\n", n, n, c.num(), 1<<c.r.Between(1, 6)-1)
+	}
 }
 
 func (c *coder) sqlFile() string {

@@ -16,6 +16,10 @@ type language struct {
 	questions []string
 	tasks     []string
 	headings  []string
+	// modifiers come with a subject now and then: before its last words where
+	// they end with a space and the language has articles, else after it.
+	adjectives []string
+	modifiers  []string
 	// repeats lead in a passage that stood above already.
 	repeats []string
 	// space separates sentences.
@@ -75,13 +79,15 @@ var english = &language{
 		"ignores values outside the range", "proves cheaper over ten years", "must be signed by two people", "doubles the number of samples",
 		"stays open during the repair", "contradicts the first survey", "serves three villages", "is checked against a reference",
 	},
-	places:    []string{"near the harbour", "in the southern district", "on the upper floor", "at the test site", "along the canal", "in the second building", "behind the main hall", "at most stations", "in the appendix", "across the valley", "on older machines", "in the spring data"},
-	times:     []string{"In the first year", "After the flood", "On most days", "Since the last revision", "During the trial", "By the end of March", "Twice a week", "Before the merger", "In cold weather", "Over the following months", "At the third attempt", "Until recently"},
-	asides:    []string{"as the table shows", "for reasons given below", "at least in part", "with one exception", "to everyone's surprise", "as far as is known", "in other words", "if the figures are right", "strictly speaking", "under the same conditions"},
-	headings:  []string{"Background", "Method", "Findings", "Open points", "Costs", "Schedule", "Risks", "Responsibilities", "Earlier work", "Measurements", "Discussion", "Next steps"},
-	questions: []string{"Which of the statements about {I} contradict each other, and which one would you trust?", "What did {M} recommend, and what follows for {I}?", "List everything that is said about {I}, in order, with the place where it is said.", "Summarise the position of {M} and compare it with that of the other authors."},
-	tasks:     []string{"Answer at length, section by section, and quote the passages that you rely on.", "Write a full report with an introduction, one chapter for each document, and a conclusion.", "Explain every step in detail; do not leave out intermediate results.", "Think about each part in turn, then write the complete result."},
-	repeats:   []string{"As quoted above:", "The same passage again, for reference:", "To repeat the relevant part:"},
+	places:     []string{"near the harbour", "in the southern district", "on the upper floor", "at the test site", "along the canal", "in the second building", "behind the main hall", "at most stations", "in the appendix", "across the valley", "on older machines", "in the spring data"},
+	times:      []string{"In the first year", "After the flood", "On most days", "Since the last revision", "During the trial", "By the end of March", "Twice a week", "Before the merger", "In cold weather", "Over the following months", "At the third attempt", "Until recently"},
+	asides:     []string{"as the table shows", "for reasons given below", "at least in part", "with one exception", "to everyone's surprise", "as far as is known", "in other words", "if the figures are right", "strictly speaking", "under the same conditions"},
+	headings:   []string{"Background", "Method", "Findings", "Open points", "Costs", "Schedule", "Risks", "Responsibilities", "Earlier work", "Measurements", "Discussion", "Next steps"},
+	questions:  []string{"Which of the statements about {I} contradict each other, and which one would you trust?", "What did {M} recommend, and what follows for {I}?", "List everything that is said about {I}, in order, with the place where it is said.", "Summarise the position of {M} and compare it with that of the other authors."},
+	tasks:      []string{"Answer at length, section by section, and quote the passages that you rely on.", "Write a full report with an introduction, one chapter for each document, and a conclusion.", "Explain every step in detail; do not leave out intermediate results.", "Think about each part in turn, then write the complete result."},
+	adjectives: []string{"old", "new", "second", "northern", "small", "revised", "temporary", "larger", "quiet", "damaged", "municipal", "earlier", "remote", "shared", "unmarked", "rebuilt", "narrow", "seasonal", "private", "automatic", "upper", "disputed", "heavier", "nearest", "provisional", "combined", "outer", "historic", "rented", "spare", "mobile", "covered"},
+	modifiers:  []string{" of {M}", " in zone {N}", " under contract {I}", " from {N} metres", " with {N} members", " near {M} Street", " listed as {I}", " on line {N}", " built by {M}", " after revision {I}"},
+	repeats:    []string{"As quoted above:", "The same passage again, for reference:", "To repeat the relevant part:"},
 }
 
 var german = &language{
@@ -100,6 +106,7 @@ var german = &language{
 	headings:  []string{"Hintergrund", "Vorgehen", "Ergebnisse", "Offene Punkte", "Kosten", "Zeitplan", "Risiken", "Zuständigkeiten", "Messwerte", "Ausblick"},
 	questions: []string{"Welche Aussagen über {I} widersprechen einander, und welcher würdest du trauen?", "Was empfiehlt {M}, und was folgt daraus für {I}?", "Nenne alles, was über {I} gesagt wird, der Reihe nach und mit Fundstelle."},
 	tasks:     []string{"Antworte ausführlich, Abschnitt für Abschnitt, und zitiere die Stellen, auf die du dich stützt.", "Schreibe einen vollständigen Bericht mit Einleitung, einem Kapitel je Dokument und einem Schluss."},
+	modifiers: []string{" von {M}", " in Abschnitt {N}", " nach Vertrag {I}", " mit {N} Plätzen", " an der {M}straße", " unter Nummer {I}", " auf Linie {N}", " aus dem Jahr {N}"},
 	repeats:   []string{"Wie oben zitiert:", "Zur Erinnerung noch einmal dieselbe Stelle:"},
 }
 
@@ -118,6 +125,7 @@ var french = &language{
 	headings:  []string{"Contexte", "Méthode", "Résultats", "Points ouverts", "Coûts", "Calendrier", "Risques", "Mesures", "Suite à donner"},
 	questions: []string{"Quelles affirmations sur {I} se contredisent, et à laquelle te fierais-tu ?", "Que recommande {M}, et qu'en résulte-t-il pour {I} ?", "Relève tout ce qui est dit de {I}, dans l'ordre, avec l'endroit."},
 	tasks:     []string{"Réponds longuement, section par section, en citant les passages utilisés.", "Rédige un rapport complet avec une introduction, un chapitre par document et une conclusion."},
+	modifiers: []string{" de {M}", " du secteur {N}", " selon le contrat {I}", " à {N} places", " de la rue {M}", " sous le numéro {I}", " de la ligne {N}", " de l'année {N}"},
 	repeats:   []string{"Comme cité plus haut :", "Le même passage, pour rappel :"},
 }
 
@@ -136,6 +144,7 @@ var spanish = &language{
 	headings:  []string{"Antecedentes", "Método", "Resultados", "Puntos abiertos", "Costes", "Calendario", "Riesgos", "Medidas", "Próximos pasos"},
 	questions: []string{"¿Qué afirmaciones sobre {I} se contradicen, y en cuál confiarías?", "¿Qué recomienda {M}, y qué se sigue de ello para {I}?", "Enumera todo lo que se dice de {I}, en orden y con el lugar."},
 	tasks:     []string{"Responde con detalle, sección por sección, y cita los pasajes en que te apoyas.", "Escribe un informe completo con introducción, un capítulo por documento y una conclusión."},
+	modifiers: []string{" de {M}", " del sector {N}", " según el contrato {I}", " con {N} plazas", " de la calle {M}", " con el número {I}", " de la línea {N}", " del año {N}"},
 	repeats:   []string{"Como se citó arriba:", "El mismo pasaje, como recordatorio:"},
 }
 
@@ -154,6 +163,7 @@ var chinese = &language{
 	headings:  []string{"背景", "方法", "结果", "未决问题", "成本", "时间安排", "风险", "测量", "后续步骤"},
 	questions: []string{"关于{I}的哪些说法互相矛盾，你会相信哪一个？", "{M}提出了什么建议，这对{I}意味着什么？", "请按顺序列出关于{I}的所有内容，并注明出处。"},
 	tasks:     []string{"请逐节详细回答，并引用你所依据的段落。", "请写一份完整的报告，包括引言、每个文件一章以及结论。"},
+	modifiers: []string{"（{I}）", "（{M}负责）", "（第{N}区）", "（合同{I}）", "（{N}号线）"},
 	repeats:   []string{"如上文所引：", "为便于参考，再次列出同一段："},
 }
 
@@ -172,5 +182,6 @@ var japanese = &language{
 	headings:  []string{"背景", "方法", "結果", "未解決の点", "費用", "日程", "リスク", "測定", "今後の予定"},
 	questions: []string{"{I}についての記述のうち、互いに矛盾するものはどれですか。どちらを信頼しますか。", "{M}は何を勧めていますか。それは{I}にとって何を意味しますか。"},
 	tasks:     []string{"節ごとに詳しく答え、根拠とした箇所を引用してください。", "序論、文書ごとの章、結論からなる完全な報告書を書いてください。"},
+	modifiers: []string{"（{I}）", "（{M}担当）", "（第{N}区）", "（契約{I}）", "（{N}号線）"},
 	repeats:   []string{"上で引用したとおり：", "参考のため、同じ箇所をもう一度示す："},
 }

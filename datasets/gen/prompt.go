@@ -39,13 +39,13 @@ type Options struct {
 func DefaultSelfRepetition(kind string) float64 {
 	switch kind {
 	case CodeReview:
-		return 0.10
+		return 0.05
 	case Agent:
-		return 0.15
-	case Retrieval:
 		return 0.08
+	case Retrieval:
+		return 0.03
 	}
-	return 0.04
+	return 0.02
 }
 
 // Prompt is a prompt that is being written.

@@ -65,12 +65,44 @@ func (v *voice) number() string {
 	return strconv.Itoa(v.r.Between(1000, 48000))
 }
 
-// sentence writes one sentence, capitalised.
-func (v *voice) sentence(b *strings.Builder) {
-	start := b.Len()
-	v.fill(b, Pick(v.r, v.lang.frames))
-	_ = start
+// subject is a noun phrase, now and then with an adjective or something after
+// it.
+func (v *voice) subject() string {
+	s := PickZipf(v.r, v.subjects)
+	if article, rest, ok := strings.Cut(s, " "); ok && len(v.lang.adjectives) > 0 && article == "the" && v.r.Chance(0.45) {
+		s = article + " " + PickZipf(v.r, v.lang.adjectives) + " " + rest
+	}
+	if v.r.Chance(0.35) {
+		var b strings.Builder
+		v.put(&b, Pick(v.r, v.lang.modifiers))
+		s += b.String()
+	}
+	return s
 }
+
+// put writes a phrase with its slots filled.
+func (v *voice) put(b *strings.Builder, phrase string) {
+	for {
+		i := strings.IndexByte(phrase, '{')
+		if i < 0 {
+			b.WriteString(phrase)
+			return
+		}
+		b.WriteString(phrase[:i])
+		switch phrase[i+1] {
+		case 'N':
+			b.WriteString(v.number())
+		case 'M':
+			b.WriteString(PickZipf(v.r, v.names))
+		case 'I':
+			b.WriteString(PickZipf(v.r, v.ids))
+		}
+		phrase = phrase[i+3:]
+	}
+}
+
+// sentence writes one sentence, capitalised.
+func (v *voice) sentence(b *strings.Builder) { v.fill(b, Pick(v.r, v.lang.frames)) }
 
 // fill writes a frame with its slots filled; the first letter becomes a capital.
 func (v *voice) fill(b *strings.Builder, frame string) {
@@ -93,7 +125,7 @@ func (v *voice) fill(b *strings.Builder, frame string) {
 		put(frame[:i])
 		switch frame[i+1] {
 		case 'S':
-			put(PickZipf(v.r, v.subjects))
+			put(v.subject())
 		case 'V':
 			put(Pick(v.r, v.lang.verbs))
 		case 'P':

@@ -21,8 +21,8 @@ func Estimate(text string) int {
 // of the text only: sampleParts parts of sampleBytes.
 const (
 	sampleFrom  = 64 << 10
-	sampleParts = 16
-	sampleBytes = 1 << 10
+	sampleParts = 96
+	sampleBytes = 512
 )
 
 // EstimateSampled is Estimate for texts that may be long: it looks at evenly

@@ -15,7 +15,6 @@ const (
 	wordAfterSign        // word that took a sign before it ("_x", ".Name")
 	digits               // groups of up to 3 digits
 	signs                // runs of signs
-	signExtra            // signs beyond the second in a run
 	spaces               // pieces of white space
 	latinLetter          // letters beyond ASCII below U+0370
 	latinWord            // words that have one
@@ -26,16 +25,43 @@ const (
 	hangul               // Hangul syllables
 	cjkSign              // signs from U+2000 to U+FFFF in runs
 	emoji                // characters beyond U+FFFF that are no letters
+	foreignExtra         // as wordExtra, in text with accents, in 1/16
 	featureCount
+)
+
+// Words of languages with accents cost more than English words of their length,
+// also those without an accent: the vocabulary has fewer of them. How many
+// accents there are is looked at in blocks of blockBytes; foreignShare of the
+// letters is what German has, the language with the fewest.
+const (
+	blockBytes   = 1 << 10
+	foreignShare = 0.015
 )
 
 // Add counts the pieces of text.
 func (f *Features) Add(text string) {
+	var block Features
+	size := 0
 	for len(text) > 0 {
 		n := nextCL100K(text, 3)
-		f.piece(text[:n])
+		block.piece(text[:n])
 		text = text[n:]
+		if size += n; size >= blockBytes || len(text) == 0 {
+			block.markForeign(size)
+			for i, n := range block {
+				f[i] += n
+			}
+			block, size = Features{}, 0
+		}
 	}
+}
+
+func (f *Features) markForeign(size int) {
+	if f[latinLetter] == 0 {
+		return
+	}
+	share := min(float64(f[latinLetter])/float64(size)/foreignShare, 1)
+	f[foreignExtra] = int32(16 * share * float64(f[wordExtra]))
 }
 
 func (f *Features) piece(s string) {
@@ -73,39 +99,32 @@ func (f *Features) piece(s string) {
 }
 
 func (f *Features) signRun(s string) {
-	ascii := int32(0)
+	ascii := false
 	for _, r := range s {
 		switch {
 		case r < utf8.RuneSelf:
-			if r != '\n' && r != '\r' {
-				ascii++
-			}
+			ascii = true
 		case r > 0xFFFF:
 			f[emoji]++
 		default:
 			f[cjkSign]++
 		}
 	}
-	if ascii > 0 {
+	if ascii {
 		f[signs]++
-	}
-	if ascii > 2 {
-		f[signExtra] += ascii - 2
 	}
 }
 
 func (f *Features) word(s string) {
 	ascii := int32(0)
-	upper, latin, other := false, false, false
+	latin, other := false, false
 	for i, r := range s {
 		switch {
 		case r < utf8.RuneSelf:
 			ascii++
-			up := r <= 'Z'
-			if up && i > 0 {
+			if r <= 'Z' && i > 0 {
 				f[caseChange]++
 			}
-			upper = up
 		case r < 0x370:
 			latin = true
 			f[latinLetter]++
@@ -120,7 +139,6 @@ func (f *Features) word(s string) {
 			f[otherLetter]++
 		}
 	}
-	_ = upper
 	if other {
 		f[otherWord]++
 	}
@@ -149,10 +167,10 @@ func (f *Features) word(s string) {
 // weights are tokens a unit of each feature.
 // Source: docs/datasets.md, "Token estimate".
 var weights = [featureCount]float64{
-	wordShort: 1, wordMiddle: 1.1, wordLong: 1.3, wordVeryLong: 1.6, wordExtra: 0.1,
-	caseChange: 0.5, wordAfterSign: 0.5, digits: 1, signs: 1, signExtra: 0.2, spaces: 1,
-	latinLetter: 0.4, latinWord: 1.5, otherLetter: 0.5, otherWord: 0.5,
-	han: 0.7, kana: 0.8, hangul: 0.9, cjkSign: 1, emoji: 2.5,
+	wordShort: 0.863, wordMiddle: 1.083, wordLong: 1.323, wordVeryLong: 0.755, wordExtra: 0.262,
+	caseChange: 0.086, wordAfterSign: 0.381, digits: 1.191, signs: 1.085, spaces: 1.086,
+	latinLetter: 1.074, latinWord: 1.644, otherLetter: 0.106, otherWord: 1.709,
+	han: 0.762, kana: 0.901, hangul: 0.892, cjkSign: 1.057, emoji: 2.4, foreignExtra: 0.413 / 16,
 }
 
 // Tokens returns the estimate for what was added.
