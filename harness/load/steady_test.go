@@ -38,7 +38,7 @@ func TestSteadiness(t *testing.T) {
 		{"slower because of prefills, equal where they are alike", func(s *steadiness) {
 			feed(s, 0, 5*time.Second, 100*ms, 16, 0)
 			feed(s, 5*time.Second+ms, 10*time.Second, 400*ms, 16, 3)
-			feed(s, 6*time.Second+ms, 8*time.Second, 100*ms, 16, 0)
+			feed(s, 6*time.Second+ms, 7*time.Second, 100*ms, 16, 0)
 		}, true, 0},
 		{"too few gaps", func(s *steadiness) { feed(s, 0, 10*time.Second, time.Second, 16, 0) }, false, 0},
 	} {
