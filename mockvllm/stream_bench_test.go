@@ -1,6 +1,9 @@
 package mockvllm
 
 import (
+	"net/http/httptest"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,3 +72,29 @@ type nullSink struct{}
 
 func (nullSink) flush(s *stream) { s.pending, s.marks = s.pending[:0], s.marks[:0] }
 func (nullSink) drain()          {}
+
+// BenchmarkPrepare is the cost of reading a chat request of 200 KB and of 400
+// bytes, up to the stream that is handed to the driver.
+func BenchmarkPrepare(b *testing.B) {
+	m, err := New(Options{Args: []string{"zai-org/GLM-4.6", "--tensor-parallel-size", "8"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer m.Close()
+	for _, n := range []int{400, 200_000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			body := []byte(`{"messages":[{"role":"user","content":"` + strings.Repeat("The people of the village. ", n/27) + `"}],"max_tokens":5,"stream":true}`)
+			r := httptest.NewRequest("POST", "/v1/chat/completions", nil)
+			x := &exchange{m: m, r: r}
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				g, bad := parseGeneration(m.version, body, true)
+				if bad != nil {
+					b.Fatal(bad)
+				}
+				m.newStream(x, g, time.Time{}, 5)
+			}
+		})
+	}
+}

@@ -300,7 +300,7 @@ func BenchmarkPaced(b *testing.B) {
 			})
 			b.ReportMetric(percentile(late, 0.5), "late-p50-ms")
 			b.ReportMetric(percentile(late, 0.99), "late-p99-ms")
-			b.ReportMetric(float64((c.cpu(b) - cpu).Microseconds())/float64(total), "server-us/token")
+			b.ReportMetric(float64((c.cpu(b)-cpu).Microseconds())/float64(total), "server-us/token")
 		}
 		b.ReportMetric(0, "ns/op")
 	})

@@ -75,7 +75,7 @@ The mock's flags (docs/mock.md), also read from GLM46_MOCK_VERSION and so on:
   --mock-scenario FILE    failures
   --mock-truth FILE       one JSON line a request: when each token was due and written
   --mock-profile FILE     other hardware or another model
-  --mock-repetition X     share of the text that repeats (0.3)
+  --mock-repetition X     share of the text that repeats (0.5)
   --mock-noise BOOL       noise on step times (false)
 `)
 }
