@@ -2,7 +2,10 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,6 +33,9 @@ const versionTimeout = 3 * time.Minute
 var versionLine = regexp.MustCompile(`(?m)^(?:vllm\s+)?v?(\d+\.\d+\S*)\s*$`)
 
 // findVersion takes the version asked for, the mock's default, or asks vllm.
+// Where there is no vllm it is the default version, so that what is cheaper to
+// see, a refusal or a missing data set, is said before the node's checks, which
+// come last and find that vllm is missing.
 func (c *campaign) findVersion(ctx context.Context) (vllm.Version, error) {
 	if c.o.Version != nil {
 		return *c.o.Version, nil
@@ -41,6 +47,11 @@ func (c *campaign) findVersion(ctx context.Context) (vllm.Version, error) {
 	defer cancel()
 	command := append(slices.Clone(c.o.Server), "--version")
 	out, err := c.o.System.Runner.Run(ctx, command[0], command[1:]...)
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		version := vllm.MustVersion(vllm.DefaultVersion)
+		c.observer.Note("", fmt.Sprintf("%s: not found; refusals are those of vLLM %s (--vllm-version names another)", command[0], version))
+		return version, nil
+	}
 	if err != nil {
 		return vllm.Version{}, &VersionError{Command: c.o.Server, Err: err}
 	}

@@ -109,6 +109,28 @@ func TestDryRun(t *testing.T) {
 	require.Contains(t, stdout, "--kv-cache-dtype auto")
 }
 
+// Without vllm a refusal and a missing data set are still said first.
+func TestOrderOfChecksWithoutVLLM(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	missing := t.TempDir()
+	for _, test := range []struct {
+		exp  string
+		want int
+	}{
+		{"3B", exitEngine},
+		{"1A", exitDataSet},
+		{"3B,1A", exitDataSet},
+	} {
+		code, _, stderr := runMain(t, nil, "run", "--exp", test.exp, "--data", missing, "--results", t.TempDir())
+		if code != test.want {
+			t.Errorf("%s: exit %d, want %d: %s", test.exp, code, test.want, stderr)
+		}
+		if want := "vllm: not found"; !strings.Contains(stderr, want) {
+			t.Errorf("%s: %q does not say %q", test.exp, stderr, want)
+		}
+	}
+}
+
 func TestThousands(t *testing.T) {
 	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1042176: "1,042,176", -12345: "-12,345", -123: "-123"} {
 		if got := thousands(n); got != want {
