@@ -172,6 +172,9 @@ func TestFailureClasses(t *testing.T) {
 			}
 			require.Empty(t, out.EndReason, "one failed request ended the level")
 			require.GreaterOrEqual(t, r.End, r.LastToken)
+			if tt.want == measure.Stalled {
+				require.GreaterOrEqual(t, r.End, r.LastToken+tt.limits.Idle, "the slot is free when the silence is known to be a failure")
+			}
 			run, err := Finish(target, spec, out, measure.Records(rec.records), FinishInput{})
 			require.NoError(t, err)
 			if tt.want != measure.OK {

@@ -205,7 +205,8 @@ func (q *request) stream(c *conn, in *content, total time.Duration) (measure.Cla
 		data, at, err := events.Next()
 		q.lastAny.Store(int64(at))
 		if err != nil {
-			end, broken = at, err
+			// The failure is known now, which may be long after the last byte.
+			end, broken = q.r.clock.now(), err
 			break
 		}
 		rec.EventCount++
