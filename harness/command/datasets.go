@@ -143,7 +143,11 @@ func tokenCounter(path string) (datasets.TokenCounter, error) {
 	if path == "" {
 		return nil, nil
 	}
-	return nil, usage(fmt.Errorf("--tokenizer %s: not supported", path))
+	counter, err := datasets.OpenTokenizer(path)
+	if err != nil {
+		return nil, usage(fmt.Errorf("--tokenizer: %w", err))
+	}
+	return counter, nil
 }
 
 func datasetsVerifyCommand(env Environment) *cli.Command {
