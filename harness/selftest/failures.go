@@ -52,7 +52,9 @@ func failedRequests(ctx context.Context, w *world, t *tally) {
 	m, err := w.run(ctx, campaign{
 		dir: "failures/requests", plan: w.plan(ctx), request: oneStream(samples), speed: 1, args: quick, scenario: scenario,
 		change: func(o *harness.Options) {
-			o.Limits.Total, o.Limits.Idle = 2*time.Second, 500*time.Millisecond
+			// A silence of twice the idle limit on all streams is a server that
+			// hangs, which would end the level.
+			o.Limits.Total, o.Limits.Idle = 900*time.Millisecond, 500*time.Millisecond
 		},
 	})
 	if t.err(err, "campaign") {
@@ -203,7 +205,7 @@ var startFailures = []struct {
 }{
 	{"unknown-flag", "unknown_flag: --enable-expert-parallel", "unknown_flag", true, 0},
 	{"oom-load", "fail: oom_load", "oom_load", false, 0},
-	{"oom-capture", "fail: oom_capture, at: 0.5", "oom_capture", false, 0},
+	{"oom-capture", "fail: oom_capture, at: 0.6", "oom_capture", false, 0},
 	{"kv-too-small", "fail: kv_too_small", "kv_too_small", true, 0},
 	{"no-kv-memory", "fail: no_kv_memory", "no_kv_memory", true, 0},
 	{"weights", "fail: weights_missing", "weights_missing", false, 0},
@@ -217,7 +219,7 @@ var startFailures = []struct {
 func startFailureSteps() []step {
 	var out []step
 	for _, f := range startFailures {
-		out = append(out, step{"failures/start-" + f.name, 60 * time.Second, func(ctx context.Context, w *world, t *tally) {
+		out = append(out, step{name: "failures/start-" + f.name, limit: 60 * time.Second, do: func(ctx context.Context, w *world, t *tally) {
 			m, err := w.run(ctx, campaign{
 				dir: "failures/start-" + f.name, plan: w.plan(ctx), request: oneStream(1), speed: 1, args: quick,
 				scenario: "version: 1\nstart: {" + f.scenario + "}\n",

@@ -168,9 +168,9 @@ func modelCampaign(ctx context.Context, w *world, t *tally) {
 			return
 		}
 		m.checkOutcome(t)
-		w.keep("model", m)
 		start := startJSON(m.outcome.Cells[0])
 		if engine, err := modelOf(m.outcome.Cells[0].Cell, plan.Model); !t.err(err, "the cell's model") {
+			predictModel(t.part("predict"), engine, m.levels["5B*"])
 			t.add(
 				Figure{Name: "kv_tokens of start.json", Got: start.Get("server.kv_tokens").Num, Truth: float64(engine.KVTokens())},
 				// vLLM logs it with two digits.
@@ -200,20 +200,10 @@ func modelOf(cell experiment.Cell, name string) (*model.Model, error) {
 // prediction knows no sockets and no prompt text.
 const predictTolerance = 0.05
 
-// predictModel plays the levels of modelCampaign in virtual time and compares
-// them with what was measured on the wall.
-func predictModel(_ context.Context, w *world, t *tally) {
-	m := w.kept("model")
-	if m == nil {
-		t.fail("the check \"model\" measured nothing to compare with")
-		return
-	}
-	cell := m.outcome.Cells[0].Cell
-	engine, err := modelOf(cell, experiment.Default().Model)
-	if t.err(err, "the cell's model") {
-		return
-	}
-	for _, l := range m.levels[cell.Label()] {
+// predictModel plays levels in virtual time and compares them with what was
+// measured on the wall.
+func predictModel(t *tally, engine *model.Model, levels []*level) {
+	for _, l := range levels {
 		predicted, err := predictLevel(engine, l)
 		if t.err(err, l.name) {
 			continue
@@ -237,11 +227,10 @@ func predictLevel(m *model.Model, l *level) (summary, error) {
 	slots := min(int(l.run.Get("max_concurrency").Int()), len(l.main()))
 	run := mockvllm.VirtualRun{Engine: m.Sim(), Timer: m, MaxConcurrency: slots}
 	for i, r := range records {
-		q := mockvllm.VirtualRequest{PromptTokens: r.prompt, OutputTokens: r.requested}
-		if i < slots {
-			// The first wave is spread over 1 ms a token, at most 1 s.
-			q.At = min(time.Second, realTokens*time.Millisecond) * time.Duration(i) / time.Duration(slots)
-		}
+		// The first wave is spread over 1 ms a token, at most 1 s; the others wait
+		// for a slot.
+		wave := min(time.Second, realTokens*time.Millisecond)
+		q := mockvllm.VirtualRequest{PromptTokens: r.prompt, OutputTokens: r.requested, At: wave * time.Duration(min(i, slots)) / time.Duration(slots)}
 		run.Requests = append(run.Requests, q)
 	}
 	result, err := mockvllm.RunVirtual(run)

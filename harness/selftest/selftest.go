@@ -33,8 +33,7 @@ type Options struct {
 	// Dir keeps everything that is written; "": a temporary folder that is
 	// removed at the end.
 	Dir string
-	// Only runs the checks whose names begin with it, and what those need; "":
-	// all.
+	// Only runs the checks whose names begin with it; "": all.
 	Only string
 	// Report is told of each check when it is done, one at a time; nil: nobody.
 	Report func(Check)
@@ -157,12 +156,18 @@ type step struct {
 	do    func(ctx context.Context, w *world, t *tally)
 }
 
+// asked says whether the step is among those to run: all whose names begin with
+// only, and the step of which only names a part.
+func (s step) asked(only string) bool {
+	return strings.HasPrefix(s.name, only) || strings.HasPrefix(only, s.name+"/")
+}
+
 func (g group) play(ctx context.Context, w *world, only string, report func(Check)) {
 	slots := make(chan struct{}, g.beside)
 	var running sync.WaitGroup
 	defer running.Wait()
 	for _, s := range g.steps {
-		if !strings.HasPrefix(s.name, only) && !strings.HasPrefix(only, s.name+"/") {
+		if !s.asked(only) {
 			continue
 		}
 		slots <- struct{}{}
@@ -294,6 +299,9 @@ func (t *tally) check(name string) Check {
 	notes := t.notes
 	if n := len(t.figures); n > 0 {
 		text := fmt.Sprintf("%d figures agree with the mock's truth", n)
+		if n == 1 {
+			text = "1 figure agrees with the mock's truth"
+		}
 		if worst.share() > 0 && worst.Truth != 0 {
 			text += fmt.Sprintf("; the worst, %s, by %+.2f %% (allowed %.2f %%)", worst.Name, 100*(worst.Got/worst.Truth-1), 100*worst.Allowed/abs(worst.Truth))
 		}

@@ -36,10 +36,6 @@ type world struct {
 	setUp    sync.Once
 	setUpErr error
 	own      *experiment.Plan // plan.yaml
-
-	// measured is what a step left for a later one to look at.
-	mu       sync.Mutex
-	measured map[string]*measurement
 }
 
 // path is a place in the selftest's folder.
@@ -263,25 +259,11 @@ func (m *measurement) checkOutcome(t *tally) {
 			l.checkVerdict(t)
 		}
 	}
+	t.note("measured: %s", strings.Join(sortedKeys(m.levels), ", "))
 	busy := strings.Contains(strings.Join(t.notes, " "), "machine is busy")
 	if m.outcome.Code != 0 && !(busy && m.outcome.Code == 3) {
 		t.fail("exit code %d instead of 0", m.outcome.Code)
 	}
-}
-
-func (w *world) keep(name string, m *measurement) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.measured == nil {
-		w.measured = map[string]*measurement{}
-	}
-	w.measured[name] = m
-}
-
-func (w *world) kept(name string) *measurement {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.measured[name]
 }
 
 // watcher is an Observer that remembers notes and may act on what it sees.
