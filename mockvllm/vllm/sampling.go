@@ -27,32 +27,36 @@ func DefaultSamplingValues() SamplingValues {
 // Source: vLLM 0.11.1, vllm/sampling_params.py SamplingParams._verify_args, and
 // vllm/entrypoints/openai/protocol.py for the stream options.
 func SamplingError(v Version, s SamplingValues) string {
-	topK := "top_k must be 0 (disable), or at least 1, got %d."
-	if !v.AtLeast("0.9.0") {
-		topK = "top_k must be -1 (disable), or at least 1, got %d."
-	}
-	checks := []struct {
-		bad  bool
-		text string
-	}{
-		{s.StreamOptionsWithoutStream, "Stream options can only be defined when `stream=True`."},
-		{s.N < 1, fmt.Sprintf("n must be at least 1, got %d.", s.N)},
-		{s.Presence < -2 || s.Presence > 2, fmt.Sprintf("presence_penalty must be in [-2, 2], got %s.", pyFloatText(s.Presence))},
-		{s.Frequency < -2 || s.Frequency > 2, fmt.Sprintf("frequency_penalty must be in [-2, 2], got %s.", pyFloatText(s.Frequency))},
-		{s.Repetition <= 0, fmt.Sprintf("repetition_penalty must be greater than zero, got %s.", pyFloatText(s.Repetition))},
-		{s.Temperature < 0, fmt.Sprintf("temperature must be non-negative, got %s.", pyFloatText(s.Temperature))},
-		{!(s.TopP > 0 && s.TopP <= 1), fmt.Sprintf("top_p must be in (0, 1], got %s.", pyFloatText(s.TopP))},
-		{s.TopK < -1, fmt.Sprintf(topK, s.TopK)},
-		{!(s.MinP >= 0 && s.MinP <= 1), fmt.Sprintf("min_p must be in [0, 1], got %s.", pyFloatText(s.MinP))},
-		{s.MaxTokens == 0, "max_tokens must be at least 1, got 0."},
-		{s.MinTokens < 0, fmt.Sprintf("min_tokens must be greater than or equal to 0, got %d.", s.MinTokens)},
-		{s.MaxTokens >= 0 && s.MinTokens > s.MaxTokens, fmt.Sprintf("min_tokens must be less than or equal to max_tokens=%d, got %d.", s.MaxTokens, s.MinTokens)},
-		{s.EmptyStop, "stop cannot contain an empty string."},
-	}
-	for _, c := range checks {
-		if c.bad {
-			return c.text
-		}
+	number := func(format string, x float64) string { return fmt.Sprintf(format, pyFloatText(x)) }
+	switch {
+	case s.StreamOptionsWithoutStream:
+		return "Stream options can only be defined when `stream=True`."
+	case s.N < 1:
+		return fmt.Sprintf("n must be at least 1, got %d.", s.N)
+	case s.Presence < -2 || s.Presence > 2:
+		return number("presence_penalty must be in [-2, 2], got %s.", s.Presence)
+	case s.Frequency < -2 || s.Frequency > 2:
+		return number("frequency_penalty must be in [-2, 2], got %s.", s.Frequency)
+	case s.Repetition <= 0:
+		return number("repetition_penalty must be greater than zero, got %s.", s.Repetition)
+	case s.Temperature < 0:
+		return number("temperature must be non-negative, got %s.", s.Temperature)
+	case !(s.TopP > 0 && s.TopP <= 1):
+		return number("top_p must be in (0, 1], got %s.", s.TopP)
+	case s.TopK < -1 && v.AtLeast("0.9.0"):
+		return fmt.Sprintf("top_k must be 0 (disable), or at least 1, got %d.", s.TopK)
+	case s.TopK < -1:
+		return fmt.Sprintf("top_k must be -1 (disable), or at least 1, got %d.", s.TopK)
+	case !(s.MinP >= 0 && s.MinP <= 1):
+		return number("min_p must be in [0, 1], got %s.", s.MinP)
+	case s.MaxTokens == 0:
+		return "max_tokens must be at least 1, got 0."
+	case s.MinTokens < 0:
+		return fmt.Sprintf("min_tokens must be greater than or equal to 0, got %d.", s.MinTokens)
+	case s.MaxTokens >= 0 && s.MinTokens > s.MaxTokens:
+		return fmt.Sprintf("min_tokens must be less than or equal to max_tokens=%d, got %d.", s.MaxTokens, s.MinTokens)
+	case s.EmptyStop:
+		return "stop cannot contain an empty string."
 	}
 	return ""
 }

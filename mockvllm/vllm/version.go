@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // DefaultVersion is the vLLM version assumed when none is installed or named.
@@ -138,7 +139,18 @@ func lastIfZero(n int) int {
 
 // AtLeast reports whether v is release or later. release is a constant of the
 // program: AtLeast panics if it is not a version.
-func (v Version) AtLeast(release string) bool { return v.Compare(MustVersion(release)) >= 0 }
+func (v Version) AtLeast(release string) bool {
+	// Servers ask for every request: the few releases named in the program are
+	// parsed once.
+	w, ok := releases.Load(release)
+	if !ok {
+		w, _ = releases.LoadOrStore(release, MustVersion(release))
+	}
+	return v.Compare(w.(Version)) >= 0
+}
+
+// releases caches the constants that AtLeast was asked for.
+var releases sync.Map
 
 // within reports since <= v < until; zero bounds are open.
 func (v Version) within(since, until Version) bool {
