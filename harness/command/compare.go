@@ -329,7 +329,7 @@ func printComparisons(w io.Writer, a, b string, comparisons []comparison, differ
 		}
 		fmt.Fprintf(w, "%-5s %-17s %6s %8.4g %8.4g %6.3f %-13s %s\n", c.Level, c.Metric, fmt.Sprintf("%d,%d", c.BaselineStarts, c.OtherStarts),
 			c.Baseline, c.Other, c.Ratio, interval, c.Verdict)
-		if c.StartsNeeded > 0 {
+		if c.StartsNeeded > 0 && c.Metric == comparedMetrics[0].name {
 			warnings = append(warnings, fmt.Sprintf("%s %s: %d starts on each side would decide (about %.1f hours more)", c.Level, c.Metric, c.StartsNeeded, c.HoursNeeded))
 		}
 		for _, warning := range c.Warnings {
