@@ -17,7 +17,7 @@ import (
 // TestPlanInRealTime runs the levels of the plan at the mock's real speed, in
 // virtual time: no check may find fault with a sound server.
 func TestPlanInRealTime(t *testing.T) {
-	levels := []struct{ concurrency, requests, tokens int }{{1, 5, 512}, {16, 32, 256}}
+	levels := []struct{ concurrency, requests, tokens int }{{1, 3, 128}, {16, 32, 128}}
 	if os.Getenv("GLM46_LONG") != "" {
 		levels = []struct{ concurrency, requests, tokens int }{{1, 5, 512}, {16, 32, 1024}, {100, 100, 2048}, {4, 100, 128}}
 	}

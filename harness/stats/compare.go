@@ -3,6 +3,7 @@ package stats
 import (
 	"fmt"
 	"math"
+	"sort"
 
 	"gonum.org/v1/gonum/integrate/quad"
 	"gonum.org/v1/gonum/stat/distuv"
@@ -193,16 +194,20 @@ func WelchInterval(a, b []float64, confidence float64) Interval {
 // difference and the spread sigma stayed as they are; 0 if mostStarts do not.
 func (in CompareInput) startsNeeded(d, sigma, df float64) int {
 	have := min(len(in.Baseline), len(in.Other))
-	for n := max(2, have+1); n <= mostStarts; n++ {
+	decided := func(n int) bool {
 		more := df + 2*float64(n-have)
 		se := sigma * math.Sqrt(2/float64(n))
 		c := DunnettCritical(in.Comparisons, more, math.Sqrt(0.5), in.Confidence)
 		tost := DunnettCritical(in.Comparisons, more, math.Sqrt(0.5), 2*in.Confidence-1)
-		if in.decide(d, c*se, tost*se) != Undecided {
-			return n
-		}
+		return in.decide(d, c*se, tost*se) != Undecided
 	}
-	return 0
+	// More starts only narrow both intervals, so that the search can halve.
+	least := max(2, have+1)
+	n := least + sort.Search(mostStarts-least+1, func(i int) bool { return decided(least + i) })
+	if n > mostStarts {
+		return 0
+	}
+	return n
 }
 
 func logs(values []float64) ([]float64, bool) {
