@@ -45,7 +45,7 @@ func TestAgainstMock(t *testing.T) {
 	levels := []struct {
 		concurrency, samples, tokens int
 		speed                        float64
-	}{{1, 3, 256, 100}, {16, 32, 512, 100}, {100, 100, 1024, 200}}
+	}{{1, 3, 256, 100}, {16, 32, 256, 100}, {100, 100, 128, 200}}
 	if os.Getenv("GLM46_LONG") != "" {
 		levels = append(levels, levels[2])
 		levels[3].tokens = 8192 // the whole level of the plan
