@@ -304,7 +304,7 @@ func (o GenOptions) writeSamples(ctx context.Context, w io.Writer) (*Manifest, [
 		defer pool.close()
 	}
 	var prompts, targets statsBuilder
-	prefixes := newPrefixIndex(o.Tokenizer)
+	prefixes := newPrefixIndex(o.Tokenizer, true)
 	seen := map[[32]byte]bool{}
 	build := o.promptBuilder(counter, pool)
 	enc := json.NewEncoder(w)

@@ -17,23 +17,57 @@ type tokenEncoder interface {
 	EncodeTokens(dst []int32, text string) []int32
 }
 
-// prefixIndex plays an unlimited prefix cache: it remembers every block of
-// every prompt, each hashed together with all before it, as vLLM does.
+// prefixIndex plays an unlimited prefix cache: it remembers the blocks of every
+// prompt, each hashed together with all before it, as vLLM does.
+//
+// Of a prompt that shares nothing with an earlier one it keeps some blocks
+// only, ever further apart: the second prompt of a group that shares a prefix
+// is then short by up to an eighth of what it shares, the third and all others
+// are right. dense keeps all, for sets that are in memory anyway.
 type prefixIndex struct {
 	seed    maphash.Seed
+	dense   bool
 	blocks  hashTable
 	encoder tokenEncoder // nil: blocks of bytes
 	ids     []int32
 	buf     []byte
+	chain   []uint64 // of the prompt at hand
+	whole   uint64   // hash of all of it (blocks of bytes only)
 
 	tokens    int64   // of all prompts
 	hitTokens float64 // of those, served by earlier prompts
 }
 
-func newPrefixIndex(counter TokenCounter) *prefixIndex {
-	p := &prefixIndex{seed: maphash.MakeSeed(), blocks: hashTable{limit: maxPrefixBlocks}}
+func newPrefixIndex(counter TokenCounter, dense bool) *prefixIndex {
+	p := &prefixIndex{seed: maphash.MakeSeed(), dense: dense, blocks: hashTable{limit: maxPrefixBlocks}}
 	p.encoder, _ = counter.(tokenEncoder)
 	return p
+}
+
+// afterBlock returns the next block that is kept of a prompt that shares
+// nothing: the first eight, then steps of an eighth.
+func afterBlock(k int) int { return k + 1 + k/8 }
+
+// hits looks the chain of the prompt at hand up, keeps it, and returns how many
+// of its blocks earlier prompts have.
+func (p *prefixIndex) hits() int {
+	n := 0
+	for n < len(p.chain) && p.blocks.has(p.chain[n]) {
+		n++
+	}
+	for k := 0; k < len(p.chain); k = afterBlock(k) {
+		if k > n && p.blocks.has(p.chain[k]) {
+			n = k + 1
+		}
+	}
+	step := afterBlock
+	if p.dense || n > 0 {
+		step = func(k int) int { return k + 1 }
+	}
+	for k := 0; k < len(p.chain); k = step(k) {
+		p.blocks.put(p.chain[k], 0)
+	}
+	return n
 }
 
 // share is the share of tokens served, 0 to 1.
@@ -64,36 +98,29 @@ func (p *prefixIndex) add(text []byte, tokens int64) {
 		p.addTokens(text, tokens)
 		return
 	}
-	chain, hits, missed := uint64(0), 0, false
-	for i := 0; i+blockBytes < len(text); i += blockBytes { // never the last token
-		chain = mix(chain ^ maphash.Bytes(p.seed, text[i:i+blockBytes]))
-		if !missed && p.blocks.has(chain) {
-			hits++
-			continue
-		}
-		missed = true
-		p.blocks.put(chain, 0)
+	p.chain = p.chain[:0]
+	last, i := uint64(0), 0
+	for ; i+blockBytes < len(text); i += blockBytes { // never the last token
+		last = mix(last ^ maphash.Bytes(p.seed, text[i:i+blockBytes]))
+		p.chain = append(p.chain, last)
 	}
-	p.hitTokens += float64(tokens) * float64(hits*blockBytes) / float64(len(text))
+	p.whole = mix(last ^ maphash.Bytes(p.seed, text[i:]))
+	p.hitTokens += float64(tokens) * float64(p.hits()*blockBytes) / float64(len(text))
 }
 
 func (p *prefixIndex) addTokens(text []byte, tokens int64) {
 	p.ids = p.encoder.EncodeTokens(p.ids[:0], string(text))
-	chain, hits, missed := uint64(0), 0, false
+	p.chain = p.chain[:0]
+	last := uint64(0)
 	for i := 0; i+BlockTokens < len(p.ids); i += BlockTokens {
 		p.buf = p.buf[:0]
 		for _, id := range p.ids[i : i+BlockTokens] {
 			p.buf = append(p.buf, byte(id), byte(id>>8), byte(id>>16), byte(id>>24))
 		}
-		chain = mix(chain ^ maphash.Bytes(p.seed, p.buf))
-		if !missed && p.blocks.has(chain) {
-			hits++
-			continue
-		}
-		missed = true
-		p.blocks.put(chain, 0)
+		last = mix(last ^ maphash.Bytes(p.seed, p.buf))
+		p.chain = append(p.chain, last)
 	}
-	p.hitTokens += float64(tokens) * float64(hits*BlockTokens) / float64(max(len(p.ids), 1))
+	p.hitTokens += float64(tokens) * float64(p.hits()*BlockTokens) / float64(max(len(p.ids), 1))
 }
 
 func mix(z uint64) uint64 {

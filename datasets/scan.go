@@ -111,7 +111,7 @@ func newScanner(ctx context.Context, name string, opts VerifyOptions) *scanner {
 	s := &scanner{
 		ctx: ctx, opts: opts, limits: opts.Limits.withDefaults(), name: name,
 		seed: maphash.MakeSeed(), ids: hashTable{limit: maxDistinct}, prompts: hashTable{limit: maxDistinct},
-		prefixes: newPrefixIndex(opts.Tokenizer), tokenizer: opts.Tokenizer,
+		prefixes: newPrefixIndex(opts.Tokenizer, false), tokenizer: opts.Tokenizer,
 	}
 	s.faults.limit, s.warnings.limit = opts.MaxFaults, opts.MaxFaults
 	s.win = newWindow(nil, int(s.limits.RecordBytes))
@@ -250,15 +250,15 @@ func (s *scanner) scanContent(ex *expand.Reader, sum hash.Hash) (int64, error) {
 	if isTar(ex.Peek()) {
 		return s.scanTar(ex, sum)
 	}
-	s.win.reset(ex, sum)
+	if len(ex.Formats) > 0 {
+		ahead := expand.NewAhead(ex)
+		defer ahead.Close()
+		s.win.reset(ahead, sum)
+	} else {
+		s.win.reset(ex, sum)
+	}
 	s.scanRecords(s.file)
-	if err := s.win.failed(); err != nil {
-		return s.win.n, err
-	}
-	if !s.structural {
-		return s.win.n, nil
-	}
-	return s.win.n, nil
+	return s.win.n, s.win.failed()
 }
 
 // isTar says whether data begins with the header of a tar archive.
@@ -885,7 +885,14 @@ func (s *scanner) accept(raw []byte) {
 
 	s.countTokens()
 	text := r.canonical()
-	key := maphash.Bytes(s.seed, text)
+	key := uint64(0)
+	if s.prefixes.encoder == nil {
+		// The prefix cache's chain is a hash of all but the last block.
+		s.prefixes.add(text, r.promptTokens)
+		key = s.prefixes.whole
+	} else {
+		key = maphash.Bytes(s.seed, text)
+	}
 	if at, ok := s.prompts.get(key); ok {
 		s.identical++
 		if len(s.identicalAt) < 3 {
@@ -895,9 +902,8 @@ func (s *scanner) accept(raw []byte) {
 		s.prompts.put(key, uint32(min(s.samples, 1<<32-1)))
 	}
 	if s.prefixes.encoder != nil {
-		text = r.plain()
+		s.prefixes.add(r.plain(), r.promptTokens)
 	}
-	s.prefixes.add(text, r.promptTokens)
 	s.promptStats.add(r.promptTokens, r.promptEstimated)
 	s.targetStats.add(r.targetTokens, r.targetEstimated)
 	s.checkFits()

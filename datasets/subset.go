@@ -67,7 +67,7 @@ func spreadOrder(samples []Sample) []int {
 // With a tokenizer that can name the tokens it is exact; else (nil too) blocks
 // of 64 bytes stand for those of 16 tokens.
 func SharedPrefixShare(samples []Sample, tokenizer TokenCounter) float64 {
-	p := newPrefixIndex(tokenizer)
+	p := newPrefixIndex(tokenizer, true)
 	for i := range samples {
 		s := &samples[i]
 		text := s.Text()

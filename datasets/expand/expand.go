@@ -48,6 +48,10 @@ const (
 	// MaxXZDict is the dictionary that an xz block may ask for: xz -9.
 	MaxXZDict = 64 << 20
 
+	// minXZBytes is the size of an .xz file of nothing: header, index, footer.
+	// The decompressor takes a header alone for the end.
+	minXZBytes = 32
+
 	// maxLayers is how often a file may be compressed.
 	maxLayers = 2
 )
@@ -302,7 +306,10 @@ func (l *layer) Read(p []byte) (n int, err error) {
 	}()
 	n, err = l.out.Read(p)
 	l.expanded += int64(n)
-	if err != nil && err != io.EOF {
+	switch {
+	case err == io.EOF && l.format == "xz" && l.in.n < minXZBytes:
+		err = l.damage(io.ErrUnexpectedEOF)
+	case err != nil && err != io.EOF:
 		err = l.damage(err)
 	}
 	if limit := l.overLimit(); limit != nil {
