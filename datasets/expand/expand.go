@@ -48,10 +48,6 @@ const (
 	// MaxXZDict is the dictionary that an xz block may ask for: xz -9.
 	MaxXZDict = 64 << 20
 
-	// minXZBytes is the size of an .xz file of nothing: header, index, footer.
-	// The decompressor takes a header alone for the end.
-	minXZBytes = 32
-
 	// maxLayers is how often a file may be compressed.
 	maxLayers = 2
 )
@@ -114,14 +110,19 @@ type layer struct {
 // countReader counts what was read from a file, and keeps the file's own
 // errors apart from those of the decompressor.
 type countReader struct {
-	r   io.Reader
-	n   int64
-	err error
+	r    io.Reader
+	n    int64
+	err  error
+	tail [2]byte // the last bytes but zeros
 }
 
 func (c *countReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
+	seen := bytes.TrimRight(p[:n], "\x00")
+	for _, b := range seen[max(0, len(seen)-2):] {
+		c.tail[0], c.tail[1] = c.tail[1], b
+	}
 	if err != nil && err != io.EOF {
 		c.err = err
 	}
@@ -307,7 +308,9 @@ func (l *layer) Read(p []byte) (n int, err error) {
 	n, err = l.out.Read(p)
 	l.expanded += int64(n)
 	switch {
-	case err == io.EOF && l.format == "xz" && l.in.n < minXZBytes:
+	// The decompressor takes a stream without its index for whole; a footer
+	// ends with these letters (.xz file format 1.1.0, 2.1.2.4).
+	case err == io.EOF && l.format == "xz" && string(l.in.tail[:]) != "YZ":
 		err = l.damage(io.ErrUnexpectedEOF)
 	case err != nil && err != io.EOF:
 		err = l.damage(err)

@@ -111,12 +111,12 @@ func TestLimits(t *testing.T) {
 	if err := read(compress(t, "zstd", zeros[:10<<20]), Limits{}); err != nil {
 		t.Errorf("10 MiB of zeros: %v", err)
 	}
-	bomb := bytes.Repeat(compress(t, "zstd", zeros), 10)
+	bomb := bytes.Repeat(compress(t, "zstd", zeros), 15)
 	if err := read(bomb, Limits{}); !errors.As(err, &limit) {
-		t.Errorf("200 MiB of zeros: %v", err)
+		t.Errorf("300 MiB of zeros: %v", err)
 	}
 	if err := read(bomb, Limits{Ratio: 1e9}); err != nil {
-		t.Errorf("200 MiB of zeros, trusted: %v", err)
+		t.Errorf("300 MiB of zeros, trusted: %v", err)
 	}
 }
 
