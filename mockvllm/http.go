@@ -403,7 +403,7 @@ func (m *Mock) newStream(x *exchange, g *generation, arrived time.Time, maxToken
 	}
 	s := &stream{
 		id: m.ids.Add(1), gen: g, version: m.version, arrived: arrived, details: m.cfg.EnablePromptTokensDetails,
-		done: make(chan struct{}),
+		interval: m.cfg.StreamInterval, done: make(chan struct{}),
 		head: vllm.FrameHead{ID: prefix + name, Created: arrived.Unix(), Model: m.answerName(g.model), Chat: g.chat, Fingerprint: m.fingerprint},
 	}
 	s.req = engine.Request{

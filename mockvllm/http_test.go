@@ -294,6 +294,46 @@ func TestStreamShape(t *testing.T) {
 	}
 }
 
+// Source: docs/vllm.md section 3.3, --stream-interval.
+func TestStreamInterval(t *testing.T) {
+	o := quick("--stream-interval", "8")
+	o.Speed = 1000
+	_, s := newServer(t, o)
+	a := call(t, s.Client(), "POST", s.URL+"/v1/completions", `{"prompt":"x","max_tokens":40,"ignore_eos":true,"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}`)
+	p := parseStream(t, a.body)
+	var got []int
+	for _, c := range p.chunks {
+		got = append(got, c.Usage.CompletionTokens)
+	}
+	if fmt.Sprint(got) != "[1 9 17 25 33 40 40]" || tokenizer.Count(p.text) != 40 {
+		t.Errorf("tokens after each event: %v; text of %d", got, tokenizer.Count(p.text))
+	}
+}
+
+// A request that a stop string ends counts as stopped, with its times.
+func TestStopStringIsMeasured(t *testing.T) {
+	o := quick()
+	o.Speed = 1000
+	m, s := newServer(t, o)
+	call(t, s.Client(), "POST", s.URL+"/v1/completions", `{"prompt":"x","max_tokens":100,"ignore_eos":true,"stop":"."}`)
+	for range 1000 {
+		if m.Stats().Running == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	a := call(t, s.Client(), "GET", s.URL+"/metrics", "")
+	for _, line := range []string{
+		`vllm:request_success_total{engine="0",finished_reason="stop",model_name="zai-org/GLM-4.6"} 1.0`,
+		`vllm:request_success_total{engine="0",finished_reason="abort",model_name="zai-org/GLM-4.6"} 0.0`,
+		`vllm:e2e_request_latency_seconds_count{engine="0",model_name="zai-org/GLM-4.6"} 1.0`,
+	} {
+		if !strings.Contains(a.body, line) {
+			t.Errorf("no %s", line)
+		}
+	}
+}
+
 func TestSpeculationBursts(t *testing.T) {
 	o := quick("--speculative-config", `{"method":"ngram","num_speculative_tokens":4,"prompt_lookup_max":4,"prompt_lookup_min":2}`)
 	o.Speed, o.RepetitionSet, o.Repetition = 1000, true, 1

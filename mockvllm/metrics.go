@@ -110,11 +110,16 @@ func (m *meter) step(i engine.StepInfo) {
 	}
 }
 
-// end notes a request that has ended.
+// end notes a request that has ended. It counts once, and measures when the times
+// are known: a stop string ends a request before its engine knows, and then end
+// is called twice.
 func (m *meter) end(s *stream, why engine.FinishReason, t *engine.RequestTimes) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.finished[why]++
+	if !s.counted {
+		s.counted = true
+		m.finished[why]++
+	}
 	if t == nil || why == engine.FinishAbort {
 		return
 	}

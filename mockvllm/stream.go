@@ -27,6 +27,11 @@ type stream struct {
 	// reasoning is the number of tokens, from the first, that are thinking.
 	reasoning int
 
+	// interval is --stream-interval: tokens that gather for one event, after the
+	// first. gathered holds them meanwhile.
+	interval int
+	gathered []int32
+
 	text  tokenizer.Stream
 	token []byte // JSON string of the text of one event
 	// held is text that may turn out to be the beginning of a stop string.
@@ -52,6 +57,7 @@ type stream struct {
 	marks   []mark
 	queued  bool
 	ended   bool          // nothing more comes
+	counted bool          // in the metrics
 	done    chan struct{} // closed by the driver when it has let go
 	err     *failure      // why it ended without a finish, if so
 }
@@ -88,6 +94,15 @@ func (s *stream) accept(em *engine.Emission) (stop bool) {
 		if s.gen.echo && !s.gen.chat {
 			s.echo()
 		}
+	}
+	if s.interval > 1 && s.frames != nil {
+		if s.gathered = append(s.gathered, em.TokenIDs...); em.First > 0 && em.Finish == engine.FinishNone && len(s.gathered) < s.interval {
+			return false
+		}
+		all := *em
+		all.First, all.Tokens, all.TokenIDs = s.tokens, len(s.gathered), s.gathered
+		s.gathered = s.gathered[:0]
+		em = &all
 	}
 	if s.reasoning > em.First && s.reasoning < em.First+em.Tokens {
 		// One event cannot carry both kinds of text.

@@ -218,7 +218,10 @@ func (d *driver) deliver() {
 		em := &d.out[i]
 		s := em.Request.Owner.(*stream)
 		if s.ended {
-			continue // a stop string ended it before
+			if em.Times != nil {
+				d.ended(s, em) // a stop string ended it before
+			}
+			continue
 		}
 		d.emitted(s, em)
 		before := s.tokens
