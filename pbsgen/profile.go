@@ -304,9 +304,9 @@ func decode(file string, data []byte, doc *document) (found positions, fault *Fa
 	return found, nil
 }
 
-// maxProfileBytes is far above any profile (presets have 0.5 kB); the YAML library is
+// maxProfileBytes is far above any profile (presets have 0.5 kB, one that uses every field 2 kB); the YAML library is
 // quadratic in the keys of one mapping, and recursive in their depth.
-const maxProfileBytes = 16 << 10
+const maxProfileBytes = 8 << 10
 
 func yamlFault(file string, err error) *Fault {
 	fault := &Fault{File: file, What: err.Error()}

@@ -52,13 +52,15 @@ func skeleton(script []byte) (string, error) {
 func literalOf(word string) (string, error) {
 	var found *syntax.Word
 	count := 0
-	err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Words(strings.NewReader(word), func(w *syntax.Word) bool {
+	for w, err := range syntax.NewParser(syntax.Variant(syntax.LangBash)).WordsSeq(strings.NewReader(word)) {
+		if err != nil {
+			return "", err
+		}
 		found = w
 		count++
-		return true
-	})
-	if err != nil || count != 1 {
-		return "", fmt.Errorf("%d words: %w", count, err)
+	}
+	if count != 1 {
+		return "", fmt.Errorf("%d words", count)
 	}
 	return expand.Literal(&expand.Config{}, found)
 }

@@ -11,10 +11,10 @@ import (
 func TestHostileProfilesEnd(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
-		strings.Repeat("[", 16<<10), strings.Repeat("{a: ", 4<<10), strings.Repeat("- ", 8<<10), strings.Repeat("a: 1\n", 3<<10),
-		"environment: {" + strings.Repeat("A: 1, ", 2<<10) + "}", strings.Repeat("a:\n ", 4<<10), strings.Repeat("&a *a ", 2<<10),
-		strings.Repeat("x\n", 8<<10), strings.Repeat("'", 16<<10), strings.Repeat("---\n", 4<<10), strings.Repeat("!!str ", 2<<10),
-		"select: |\n" + strings.Repeat("  x\n", 3<<10), strings.Repeat("? ", 8<<10), strings.Repeat("#\n", 8<<10),
+		strings.Repeat("[", 8<<10), strings.Repeat("{a: ", 2<<10), strings.Repeat("- ", 4<<10), strings.Repeat("a: 1\n", 1<<10),
+		"environment: {" + strings.Repeat("A: 1, ", 1<<10) + "}", strings.Repeat("a:\n ", 2<<10), strings.Repeat("&a *a ", 1<<10),
+		strings.Repeat("x\n", 4<<10), strings.Repeat("'", 8<<10), strings.Repeat("---\n", 2<<10), strings.Repeat("!!str ", 1<<10),
+		"select: |\n" + strings.Repeat("  x\n", 2000), strings.Repeat("? ", 4<<10), strings.Repeat("#\n", 4<<10),
 	} {
 		began := time.Now()
 		_, err := ParseProfile("x.yaml", []byte(text))

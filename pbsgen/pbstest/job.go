@@ -44,7 +44,6 @@ type job struct {
 	// lost are runs whose node is lost: their processes go on.
 	lost    []*run
 	cookies []string // of all runs, to find their processes
-	killed  bool     // by Close
 }
 
 func (j *job) ended() bool { return j.state == "F" || j.state == "X" }
