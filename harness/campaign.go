@@ -64,6 +64,14 @@ func (j *job) cell() experiment.Cell { return j.configuration.Cell }
 // it. The error is for what no cell can be blamed for.
 func Run(ctx context.Context, o Options) (*Outcome, error) {
 	c, err := newCampaign(ctx, o)
+	if err != nil && c != nil && ctx.Err() != nil {
+		// Ended while vllm was asked for its version: that leaves a record too.
+		if err := c.interruptedBefore(ctx, &job{configuration: experiment.Configurations(o.Cells)[0]}); err != nil {
+			return nil, err
+		}
+		c.outcome.Code = exitCode(c.outcome.Cells)
+		return c.outcome, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +90,8 @@ func Run(ctx context.Context, o Options) (*Outcome, error) {
 	return c.outcome, nil
 }
 
+// newCampaign fills in defaults and asks for the version. Where only the version is
+// missing the campaign is there beside the error.
 func newCampaign(ctx context.Context, o Options) (*campaign, error) {
 	if o.Plan == nil || len(o.Cells) == 0 {
 		return nil, errors.New("campaign: no cells to measure")
@@ -118,7 +128,7 @@ func newCampaign(ctx context.Context, o Options) (*campaign, error) {
 	}
 	var err error
 	if c.version, err = c.findVersion(ctx); err != nil {
-		return nil, err
+		return c, err
 	}
 	if o.Mock != nil {
 		c.print = "mock"
@@ -212,7 +222,10 @@ func (c *campaign) prepareAndMeasure(ctx context.Context, open []*job) error {
 	var prepareErr error
 	prepareCode := codeOK
 	for _, j := range open {
-		if j.set, prepareErr = c.dataSet(ctx, j.cell().Dataset); prepareErr != nil {
+		if j.set, prepareErr = c.dataSet(ctx, j.cell().Dataset); prepareErr == nil {
+			prepareErr = c.checkTargets(j)
+		}
+		if prepareErr != nil {
 			prepareCode = codeDataSet
 			break
 		}
