@@ -273,6 +273,17 @@ func (t *tally) bad() bool {
 	return false
 }
 
+// first is what is wrong first; "" if nothing is.
+func (t *tally) first() string {
+	for _, part := range append([]*tally{t}, t.parts...) {
+		if c := part.check(""); !c.OK {
+			text, _, _ := strings.Cut(c.Detail, "; ")
+			return text
+		}
+	}
+	return ""
+}
+
 const shownFaults = 4
 
 // check sums up.

@@ -92,6 +92,7 @@ type level struct {
 	// as the client has it.
 	truths map[string]truth
 	want   summary
+	noise  noise
 	speed  float64
 }
 
@@ -129,6 +130,7 @@ func readLevel(start, name string, truths map[string]truth, speed float64) (*lev
 		}
 	}
 	l.want = summarize(main, speed)
+	l.noise.of(l.main(), l.truths, l.run.Get("clock.start_unix_ns").Int())
 	return l, nil
 }
 
@@ -145,7 +147,7 @@ func findTruth(truths map[string]truth, id string) (truth, bool) {
 
 // figures compares run.json's flat keys with the truth.
 func (l *level) figures() []Figure {
-	return againstTruth(l.name, l.want, l.speed, func(key string) (float64, float64, bool) {
+	return l.againstTruth(l.name, func(key string) (float64, float64, bool) {
 		switch key {
 		case "mean_prompt_tokens", "mean_completion_tokens":
 			return 0, 0, false // the report's own
@@ -181,6 +183,10 @@ func (l *level) checkRecords(t *tally) {
 		for _, n := range r.counts {
 			told += n
 		}
+		if len(r.chunks) == 0 || r.first != r.chunks[0] || r.last != r.chunks[len(r.chunks)-1] || r.end < r.last || r.sent < r.intended {
+			t.fail("%s: request %s: intended, sent, first token, last token, end at %d, %d, %d, %d, %d ns do not fit its %d events", l.name, r.id, r.intended, r.sent, r.first, r.last, r.end, len(r.chunks))
+			continue
+		}
 		chunks := truth.chunks()
 		if told != r.tokens || len(r.chunks) != len(chunks) {
 			t.fail("%s: request %s: %d tokens in %d events, by the mock %d in %d", l.name, r.id, told, len(r.chunks), len(truth.written), len(chunks))
@@ -196,6 +202,9 @@ func (l *level) checkRecords(t *tally) {
 		// machine's business.
 		t.add(Figure{Name: l.name + " median time from the mock's write to our timestamp, ms", Got: late[n/2], Truth: 0, Allowed: slackMS})
 		t.note("%s: events read %.2f ms (p50), %.2f ms (p99) after the mock wrote them", l.name, late[n/2], late[min(n-1, n*99/100)])
+	}
+	if l.noise.mean > busyMS {
+		t.fail("%s: our clock readings of a request are %.1f ms from the mock's on average (limit %g ms): times are taken wrongly, or this machine is too busy to check figures", l.name, l.noise.mean, busyMS)
 	}
 	var main []lifetime
 	for _, r := range l.main() {
@@ -375,7 +384,7 @@ func checkPrinted(t *tally, what string, p printed, row string, levels []*level)
 				t.fail("%s: row %s, column %s: %q is no figure", what, row, column, text)
 				continue
 			}
-			t.add(againstTruth(fmt.Sprintf("%s %s %s", what, row, l.name), l.want, l.speed, func(k string) (float64, float64, bool) {
+			t.add(l.againstTruth(fmt.Sprintf("%s %s %s", what, row, l.name), func(k string) (float64, float64, bool) {
 				return v, rounding, k == key
 			})...)
 		}
@@ -399,7 +408,7 @@ func checkReportJSON(t *tally, report gjson.Result, row string, levels []*level)
 	}
 	for _, l := range levels {
 		have := r.Get(`levels.#(name=="` + l.name + `")`)
-		t.add(againstTruth("json "+row+" "+l.name, l.want, l.speed, func(key string) (float64, float64, bool) {
+		t.add(l.againstTruth("json "+row+" "+l.name, func(key string) (float64, float64, bool) {
 			for _, k := range reportKeys {
 				if k.key == key {
 					v := have.Get(k.json)
@@ -412,7 +421,7 @@ func checkReportJSON(t *tally, report gjson.Result, row string, levels []*level)
 			return 0, 0, false
 		})...)
 		if l.name == "c1" {
-			t.add(againstTruth("json "+row+" (row)", l.want, l.speed, func(key string) (float64, float64, bool) {
+			t.add(l.againstTruth("json "+row+" (row)", func(key string) (float64, float64, bool) {
 				switch key {
 				case "tps":
 					return r.Get("tps").Num, 0, true
@@ -445,7 +454,7 @@ func checkCSV(t *tally, text, row string, levels []*level) {
 			t.fail("csv: no line for %s, level %s", row, l.name)
 			continue
 		}
-		t.add(againstTruth("csv "+row+" "+l.name, l.want, l.speed, func(key string) (float64, float64, bool) {
+		t.add(l.againstTruth("csv "+row+" "+l.name, func(key string) (float64, float64, bool) {
 			for _, k := range reportKeys {
 				if k.key == key {
 					v, err := strconv.ParseFloat(column(lines[at], k.csv), 64)

@@ -69,7 +69,7 @@ func (w *world) writeFiles(ctx context.Context) error {
 		return err
 	}
 	if _, err := datasets.Generate(ctx, datasets.GenOptions{
-		Dataset: "8k", Samples: realSamples, Dir: w.path(dataDir), Seed: 46, PromptTokens: 300, TargetTokens: realTokens, SelfRepetition: -1,
+		Dataset: "8k", Samples: realSamples, Dir: w.path(dataDir), Seed: 46, PromptTokens: 1500, TargetTokens: realTokens, SelfRepetition: -1,
 	}); err != nil {
 		return err
 	}
