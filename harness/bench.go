@@ -84,6 +84,9 @@ func Bench(ctx context.Context, o BenchOptions) (*Outcome, error) {
 		byID: map[string][]int{"": {0}},
 	}
 	j := &job{configuration: experiment.Configuration{Cell: cell, Cells: []experiment.Cell{cell}}, set: set, number: 1}
+	if err := c.checkTargets(j); err != nil {
+		return nil, err
+	}
 	record := c.startJSON(j)
 	record.Kind, record.VLLMVersion, record.Argv, record.Settings = BenchName, version, nil, nil
 	record.Server = &result.Server{Version: version}

@@ -202,6 +202,31 @@ func seedOf(parts ...string) uint64 {
 	return binary.LittleEndian.Uint64(sum[:8]) >> 11
 }
 
+func noTarget(j *job, id string) error {
+	return &datasets.InvalidError{Faults: []datasets.Fault{{
+		File: j.set.Path, Field: "target_tokens", Code: "no_target", What: "sample " + id + " has no target length", Do: "give --max-tokens",
+	}}}
+}
+
+// checkTargets finds samples without a length to ask for, before a server is
+// started for them.
+func (c *campaign) checkTargets(j *job) error {
+	if j.cell().Settings.MaxTokens > 0 {
+		return nil
+	}
+	for _, level := range j.cell().Levels {
+		if level.OutputTokens > 0 {
+			continue
+		}
+		for _, s := range j.subset()[:c.requests(j, level)] {
+			if s.TargetTokens <= 0 {
+				return noTarget(j, s.ID)
+			}
+		}
+	}
+	return nil
+}
+
 // samples are the requests of a level, with targets cut to what fits. capped
 // counts those that were cut.
 func (c *campaign) samples(ctx context.Context, j *job, srv *server, level experiment.Level) (out []load.Sample, capped int, err error) {
@@ -219,7 +244,7 @@ func (c *campaign) samples(ctx context.Context, j *job, srv *server, level exper
 			target = most
 		}
 		if target <= 0 {
-			return nil, 0, fmt.Errorf("data set %s, sample %s: no target length; give --max-tokens", j.set.Path, s.ID)
+			return nil, 0, noTarget(j, s.ID)
 		}
 		sample := load.Sample{ID: s.ID, Prompt: s.Prompt, Messages: s.Messages, PromptTokens: s.PromptTokens, TargetTokens: target, Seed: i}
 		room, err := srv.room(ctx, sample, limit)
@@ -228,7 +253,10 @@ func (c *campaign) samples(ctx context.Context, j *job, srv *server, level exper
 		}
 		if room < target {
 			if room < 1 {
-				return nil, 0, fmt.Errorf("data set %s, sample %s: the prompt alone does not fit max-model-len %d; leave it out or raise MAX_MODEL_LEN", j.set.Path, s.ID, limit)
+				return nil, 0, &datasets.InvalidError{Faults: []datasets.Fault{{
+					File: j.set.Path, Field: "prompt", Code: "too_long", What: fmt.Sprintf("sample %s: the prompt alone does not fit max-model-len %d", s.ID, limit),
+					Do: "leave it out or raise MAX_MODEL_LEN",
+				}}}
 			}
 			sample.TargetTokens, sample.Capped = room, true
 			capped++

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/glm46/glm46/datasets"
 	"github.com/glm46/glm46/harness/experiment"
 	"github.com/glm46/glm46/harness/launch"
 	"github.com/glm46/glm46/harness/load"
@@ -353,7 +354,12 @@ func (c *campaign) runLevels(ctx context.Context, j *job, srv *server) {
 		run, err := c.level(ctx, j, srv, level)
 		if err != nil {
 			c.observer.Note(j.cell().Label(), fmt.Sprintf("level %s: %v", level.Name, err))
-			c.finishWith(j, result.StateNotValid, codeInternal, err.Error(), measure.Validity{
+			code := codeInternal
+			var invalid *datasets.InvalidError
+			if errors.As(err, &invalid) {
+				code = codeDataSet
+			}
+			c.finishWith(j, result.StateNotValid, code, err.Error(), measure.Validity{
 				Reasons: []measure.Reason{measure.ReasonInterrupted},
 				Details: map[string]string{string(measure.ReasonInterrupted): err.Error()},
 			})

@@ -32,7 +32,7 @@ Examples:
 			&cli.StringFlag{Name: "url", Usage: "`URL` of the server, with or without /v1"},
 			&cli.StringFlag{Name: flagModel, Usage: "model `NAME`; default: the first that the server lists"},
 			&cli.StringFlag{Name: flagData, Usage: "samples: a `FILE`, or a folder of data sets", Value: datasets.DefaultDir},
-			&cli.StringFlag{Name: flagDataset, Usage: "data set `NAME` in the folder; default: 8k"},
+			&cli.StringFlag{Name: flagDataset, Usage: "data set `NAME` in the folder; default: 8k in the default folder, else the only one"},
 			&cli.IntFlag{Name: flagNumSamples, Usage: "use `N` samples; default: all of the file"},
 			&cli.StringFlag{Name: flagConcurrency, Usage: "closed loop with `N` streams; with --request-rate a cap"},
 			&cli.Float64Flag{Name: flagRequestRate, Usage: "open loop at `R` requests/s (Poisson)"},

@@ -2,6 +2,8 @@ package command
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -128,6 +130,21 @@ func TestOrderOfChecksWithoutVLLM(t *testing.T) {
 		if want := "vllm: not found"; !strings.Contains(stderr, want) {
 			t.Errorf("%s: %q does not say %q", test.exp, stderr, want)
 		}
+	}
+}
+
+// A sample without a length to ask for is a fault of the data set, seen before
+// a server is started for it.
+func TestMissingTargets(t *testing.T) {
+	data, results := t.TempDir(), filepath.Join(t.TempDir(), "results")
+	line := `{"id":"a","prompt":"One short prompt."}` + "\n"
+	require.NoError(t, os.WriteFile(filepath.Join(data, "8k.jsonl"), []byte(line), 0o644))
+	code, _, stderr := runMain(t, nil, "run", "--exp", "1A", "--mock", "--mock-speed", "200", "--data", data, "--results", results)
+	if want := "give --max-tokens"; code != exitDataSet || !strings.Contains(stderr, want) {
+		t.Errorf("exit %d, want %d: %q, want it to say %q", code, exitDataSet, stderr, want)
+	}
+	if _, err := os.Stat(results); err == nil {
+		t.Error("a results folder was made")
 	}
 }
 

@@ -448,6 +448,9 @@ func outcomeError(outcome *harness.Outcome) error {
 	case exitInterrupted:
 		return fmt.Errorf("stopped by %s; what was measured is kept", orUnknown(outcome.Why))
 	case exitPreflight, exitDataSet:
+		if outcome.Code == exitDataSet && outcome.Why == "" {
+			return errors.New("a cell's data set does not go with its settings; see above")
+		}
 		return errors.New(orUnknown(outcome.Why))
 	}
 	return errors.New("a cell could not be measured; see above")
