@@ -73,8 +73,11 @@ func knownGLM46Variables() []string {
 }
 
 // jobVariables are set by generated job scripts for themselves and for their
-// readers, and the variable of the server's mark.
-var jobVariables = []string{variableOutcome, "GLM46_RESUBMITTED", "GLM46_LONG", "GLM46_SERVER_TOKEN"}
+// readers; then the server's mark, and flags of the mock (docs/mock.md) that run
+// does not have itself.
+var jobVariables = []string{variableOutcome, "GLM46_RESUBMITTED", "GLM46_LONG", "GLM46_SERVER_TOKEN",
+	"GLM46_MOCK_VERSION", "GLM46_MOCK_STARTUP", "GLM46_MOCK_TTFT", "GLM46_MOCK_ITL", "GLM46_MOCK_TRUTH", "GLM46_MOCK_PROFILE",
+	"GLM46_MOCK_REPETITION", "GLM46_MOCK_NOISE"}
 
 func runCommand(env Environment) *cli.Command {
 	return &cli.Command{
