@@ -56,6 +56,9 @@ var bombLine = `{"prompt":"` + strings.Repeat("boom ", 200) + `"}` + "\n"
 func TestBombs(t *testing.T) {
 	for name, content := range bombs {
 		t.Run(name, func(t *testing.T) {
+			if strings.HasPrefix(name, "lines") && os.Getenv("GLM46_LONG") != "1" {
+				t.Skip("expands 256 MiB, which takes minutes under the race detector: set GLM46_LONG=1")
+			}
 			path := filepath.Join(t.TempDir(), name)
 			bomb(t, path, content, 10<<20)
 			rep, err := Verify(ctx, []string{path}, VerifyOptions{})
@@ -77,8 +80,8 @@ func TestBombs(t *testing.T) {
 // The set of the plan's first attempts, one paragraph over and over, is no
 // bomb, though it compresses 3,000 to 1.
 func TestRepeatedTextIsNoBomb(t *testing.T) {
-	res, _ := generate(t, GenOptions{Dataset: "64k", Kind: KindRepeat, Samples: 100})
-	if ratio := float64(res.Manifest.ContentBytes) / float64(res.Manifest.Bytes); ratio < 1000 {
+	res, _ := generate(t, GenOptions{Dataset: "64k", Kind: KindRepeat, Samples: 16})
+	if ratio := float64(res.Manifest.ContentBytes) / float64(res.Manifest.Bytes); ratio < 500 {
 		t.Errorf("expands only %.0f times: the test shows nothing", ratio)
 	}
 }
@@ -86,7 +89,7 @@ func TestRepeatedTextIsNoBomb(t *testing.T) {
 // Memory does not grow with the file. The heap is looked at while reading,
 // after a collection; the limit is half of what the process may take.
 func TestMemoryIsBounded(t *testing.T) {
-	size := int64(150 << 20)
+	size := int64(24 << 20)
 	if os.Getenv("GLM46_LONG") == "1" {
 		size = 5 << 30
 	}
@@ -96,7 +99,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	n := 0
 	s := newScanner(ctx, "big", VerifyOptions{})
 	s.sink = func(*scanner, *record) {
-		if n++; n%20_000 == 0 {
+		if n++; n%6_000 == 0 {
 			var m runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&m)
@@ -111,7 +114,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if len(s.faults.list) > 0 || sum.contentBytes < size {
 		t.Fatalf("%d bytes, faults %v", sum.contentBytes, s.faults.list[:min(3, len(s.faults.list))])
 	}
-	if most > 32<<20 {
+	if most > 32<<20 || most == 0 {
 		t.Errorf("the heap grew to %d MiB", most>>20)
 	}
 	t.Logf("%d samples, %d MiB, heap at most %d MiB", n, sum.contentBytes>>20, most>>20)

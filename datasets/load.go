@@ -169,10 +169,7 @@ func notFound(path, name string, cause error) error {
 	}
 	e := &NotFoundError{Name: name, Path: path}
 	if name != "" {
-		for _, n := range setFileNames(name)[:4] {
-			e.Looked = append(e.Looked, n)
-		}
-		e.Looked = append(e.Looked, name+"/")
+		e.Looked = append(setFileNames(name)[:4], name+"/")
 	}
 	for _, s := range Specs() {
 		if s.Name == name && filepath.Ext(path) == "" {

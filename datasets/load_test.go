@@ -285,7 +285,7 @@ func TestWarnings(t *testing.T) {
 // of the range is represented.
 func TestSubset(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(1, 300).Draw(t, "samples")
+		n := rapid.IntRange(1, 60).Draw(t, "samples")
 		set := &Set{}
 		for i := range n {
 			set.Samples = append(set.Samples, Sample{ID: fmt.Sprint(i), Kind: fmt.Sprint(i % 3), PromptTokens: rapid.IntRange(1, 9000).Draw(t, "tokens")})

@@ -122,17 +122,8 @@ type problem struct{ field, code, what, do string }
 // problems is a sink for them.
 type problems func(problem)
 
-// parse takes the members of a record apart. obj is a valid JSON object.
-// It returns false if the record is of no use.
-func (r *record) parse(obj []byte, depth int, report problems) bool {
-	r.fields.reset()
-	if _, err := jsonscan.Object(obj, 0, depth, r.fields.member); err != nil {
-		report(problem{code: "json", what: err.What})
-		return false
-	}
-	return r.interpret(depth, report)
-}
-
+// interpret takes the members of a record apart, which are in r.fields. It
+// returns false if the record is of no use.
 func (r *record) interpret(depth int, report problems) bool {
 	f := &r.fields
 	ok := true

@@ -72,7 +72,6 @@ func compare(name string) (bad int, err error) {
 	sc := bufio.NewScanner(f)
 	sc.Buffer(nil, 1<<26)
 	n, tokens := 0, 0
-	var texts []string
 	var got []int32
 	for sc.Scan() {
 		var r recorded
@@ -81,7 +80,6 @@ func compare(name string) (bad int, err error) {
 		}
 		n++
 		tokens += len(r.IDs)
-		texts = append(texts, r.Text)
 		got = t.EncodeTokens(got[:0], r.Text)
 		if !slices.Equal(got, r.IDs) || t.CountTokens(r.Text) != len(r.IDs) {
 			if bad++; bad <= 5 {
