@@ -604,9 +604,9 @@ func (m *Mock) finishTruth(s *stream) {
 }
 
 // blastBytes is how much text gathers before it is written, when the mock is as
-// fast as it can: large enough that a write's cost is shared by some 60 tokens,
+// fast as it can: large enough that a write's cost is shared by some 120 tokens,
 // small enough to keep 64 streams moving together.
-const blastBytes = 16 << 10
+const blastBytes = 32 << 10
 
 // blast writes a whole answer as fast as the client takes it, from the handler's
 // goroutine.

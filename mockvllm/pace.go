@@ -70,6 +70,29 @@ func (q *paceQueue) Pop() any {
 	return p
 }
 
+// settle puts the first entry, whose time has grown, where it belongs: heap.Fix
+// without calls through an interface, since this is done for every token.
+func (q paceQueue) settle() {
+	i, first := 0, q[0]
+	for {
+		c := 2*i + 1
+		if c >= len(q) {
+			break
+		}
+		if c+1 < len(q) && q.Less(c+1, c) {
+			c++
+		}
+		if first.at < q[c].at || first.at == q[c].at && first.req.ID < q[c].req.ID {
+			break
+		}
+		q[i] = q[c]
+		q[i].index = i
+		i = c
+	}
+	q[i] = first
+	first.index = i
+}
+
 func newPaceCore(p Pace, tokens engine.TokenSource, eos []int32, maxModelLen, blocks int) *paceCore {
 	return &paceCore{pace: p, tokens: tokens, eos: eos, limit: maxModelLen, blocks: blocks, byID: map[uint64]*paced{}}
 }
@@ -137,7 +160,7 @@ func (c *paceCore) advance(now time.Duration, out []engine.Emission) []engine.Em
 		}
 		if em.Finish == engine.FinishNone {
 			p.at += c.pace.ITL
-			heap.Fix(&c.queue, 0)
+			c.queue.settle()
 		} else {
 			heap.Pop(&c.queue)
 			delete(c.byID, p.req.ID)

@@ -23,9 +23,9 @@ type connSink struct {
 	lateness *lateness
 	conn     net.Conn
 	raw      syscall.RawConn
-	try      func(fd uintptr) bool // made once: a closure a write would allocate
-	rest     []byte                // of the write under way
-	failed   bool                  // the peer is gone
+	try      func(fd uintptr) // made once: a closure a write would allocate
+	rest     []byte           // of the write under way
+	failed   bool             // the peer is gone
 
 	mu       sync.Mutex
 	backlog  []byte
@@ -48,11 +48,10 @@ func newConnSink(c net.Conn, l *lateness) *connSink {
 }
 
 // send hands rest to the socket once, without blocking.
-func (k *connSink) send(fd uintptr) bool {
+func (k *connSink) send(fd uintptr) {
 	n, again := sendNow(fd, k.rest)
 	k.rest = k.rest[n:]
 	k.failed = len(k.rest) > 0 && !again
-	return true
 }
 
 func (k *connSink) flush(s *stream) {
@@ -77,7 +76,8 @@ func (k *connSink) write(b []byte) {
 		return
 	}
 	k.rest = b
-	if err := k.raw.Write(k.try); err != nil {
+	// Control, not Write: nobody else writes, so there is no order to keep.
+	if err := k.raw.Control(k.try); err != nil {
 		k.failed = true
 		return
 	}
