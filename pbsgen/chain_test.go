@@ -295,7 +295,7 @@ func TestWalltimeKillResubmits(t *testing.T) {
 	id := s.submit(nil, "-v", "EXP_NAME=a b c", script)
 	s.wait()
 	jobs := s.Jobs()
-	require.Len(t, jobs, 2)
+	require.Len(t, jobs, 2, s.log(id))
 	require.Equal(t, -29, *jobs[0].ExitStatus)
 	require.Equal(t, 5, *s.outcomes()[id].Exit)
 }
