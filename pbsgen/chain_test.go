@@ -227,18 +227,18 @@ func TestResubmissionIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, pbstest.Config{}, always)
 	s.commands()
-	script := s.write(Request{Options: Options{Resubmit: 3, Profile: mustProfile(t, "preset: generic\nvariables: {RTYPE: rt_HF}\n")}})[0]
+	script := s.write(Request{Options: Options{Resubmit: 2, Profile: mustProfile(t, "preset: generic\nvariables: {RTYPE: rt_HF}\n")}})[0]
 	s.submit(nil, script)
 	s.wait()
 	jobs := s.Jobs()
-	require.Len(t, jobs, 4)
+	require.Len(t, jobs, 3)
 	for _, job := range jobs {
 		require.Equal(t, "rt_HF", variable(job, "RTYPE"), "the site's own variables go on")
 	}
 	// A number that somebody made up does not unbind it.
 	s.submit(nil, "-v", "GLM46_RESUBMITTED=-7", script)
 	s.wait()
-	require.Len(t, s.Jobs(), 5)
+	require.Len(t, s.Jobs(), 4)
 }
 
 func TestNoResubmission(t *testing.T) {
