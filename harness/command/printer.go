@@ -83,8 +83,11 @@ func (p *printer) LevelDone(cell string, run *measure.RunJSON) {
 			}
 		}
 	}
-	p.Note(cell, fmt.Sprintf("level %s: %d of %d requests, %.1f tok/s out, TTFT p50 %s, TPOT p50 %s: %s",
-		run.Level.Name, m.Completed, m.Requests, m.OutputThroughput, milliseconds(m.TTFT.Median), milliseconds(m.TPOT.Median), verdict))
+	figures := ""
+	if m.Completed > 0 {
+		figures = fmt.Sprintf(", %.1f tok/s out, TTFT p50 %s, TPOT p50 %s", m.OutputThroughput, milliseconds(m.TTFT.Median), milliseconds(m.TPOT.Median))
+	}
+	p.Note(cell, fmt.Sprintf("level %s: %d of %d requests%s: %s", run.Level.Name, m.Completed, m.Requests, figures, verdict))
 }
 
 // done leaves the cursor on a fresh line.

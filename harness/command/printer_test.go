@@ -38,3 +38,14 @@ func TestProgressInALogIsRare(t *testing.T) {
 		t.Errorf("%d lines in 100 seconds: %q", n, out.String())
 	}
 }
+
+// Where no request completed there is no latency to print, and none of 0 ms.
+func TestLevelDoneWithoutCompletions(t *testing.T) {
+	var out bytes.Buffer
+	run := &measure.RunJSON{}
+	run.Metrics.Requests = 6
+	newPrinter(&out, false).LevelDone("1A", run)
+	if got := out.String(); !strings.Contains(got, "0 of 6 requests: NOT VALID") || strings.Contains(got, "TTFT") {
+		t.Errorf("got %q", got)
+	}
+}
