@@ -50,7 +50,8 @@ func Load(ctx context.Context, path, name string, opts LoadOptions) (*Set, error
 		}
 		set := &Set{Name: t.name, Path: t.path, Manifest: t.manifest}
 		s := newScanner(ctx, t.name, VerifyOptions{LoadOptions: opts})
-		s.sink, s.prefixes.dense = set.take, true
+		s.sink = set.take
+		s.prefixes = newPrefixIndex(opts.Tokenizer, true)
 		rep, err := s.scanTarget(t)
 		if err != nil {
 			return nil, err

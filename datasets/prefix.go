@@ -8,9 +8,13 @@ import (
 // about 4 bytes a token.
 const blockBytes = 4 * BlockTokens
 
-// maxPrefixBlocks bounds the memory of a prefixIndex (12 MiB): 48,000 tokens x
-// 170 samples. Prompts beyond that are compared with those before.
-const maxPrefixBlocks = 1 << 19
+// How many blocks a prefixIndex keeps. Prompts beyond that are compared with
+// those before. Dense (16 MiB): 48,000 tokens x 340 samples. Else (4 MiB):
+// about 5,000 samples that share nothing.
+const (
+	maxDenseBlocks  = 1 << 20
+	maxSparseBlocks = 1 << 18
+)
 
 // tokenEncoder is a TokenCounter that can also name the tokens.
 type tokenEncoder interface {
@@ -39,7 +43,10 @@ type prefixIndex struct {
 }
 
 func newPrefixIndex(counter TokenCounter, dense bool) *prefixIndex {
-	p := &prefixIndex{seed: maphash.MakeSeed(), dense: dense, blocks: hashTable{limit: maxPrefixBlocks}}
+	p := &prefixIndex{seed: maphash.MakeSeed(), dense: dense, blocks: hashTable{limit: maxSparseBlocks, keysOnly: true}}
+	if dense {
+		p.blocks.limit = maxDenseBlocks
+	}
 	p.encoder, _ = counter.(tokenEncoder)
 	return p
 }
@@ -137,6 +144,8 @@ type hashTable struct {
 	vals  []uint32
 	n     int
 	limit int
+	// keysOnly saves the numbers: all are 0.
+	keysOnly bool
 }
 
 func (t *hashTable) find(key uint64) int {
@@ -160,6 +169,9 @@ func (t *hashTable) get(key uint64) (uint32, bool) {
 		return 0, false
 	}
 	i := t.find(fixKey(key))
+	if t.keysOnly {
+		return 0, t.keys[i] != 0
+	}
 	return t.vals[i], t.keys[i] != 0
 }
 
@@ -175,18 +187,28 @@ func (t *hashTable) put(key uint64, val uint32) bool {
 	if t.keys[i] == 0 {
 		t.n++
 	}
-	t.keys[i], t.vals[i] = fixKey(key), val
+	t.keys[i] = fixKey(key)
+	if !t.keysOnly {
+		t.vals[i] = val
+	}
 	return true
 }
 
 func (t *hashTable) grow() {
 	old := *t
 	size := max(2*len(old.keys), 256)
-	t.keys, t.vals = make([]uint64, size), make([]uint32, size)
+	t.keys = make([]uint64, size)
+	if !t.keysOnly {
+		t.vals = make([]uint32, size)
+	}
 	for i, k := range old.keys {
-		if k != 0 {
-			j := t.find(k)
-			t.keys[j], t.vals[j] = k, old.vals[i]
+		if k == 0 {
+			continue
+		}
+		j := t.find(k)
+		t.keys[j] = k
+		if !t.keysOnly {
+			t.vals[j] = old.vals[i]
 		}
 	}
 }

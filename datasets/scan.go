@@ -12,6 +12,7 @@ import (
 	"hash/maphash"
 	"io"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -250,7 +251,7 @@ func (s *scanner) scanContent(ex *expand.Reader, sum hash.Hash) (int64, error) {
 	if isTar(ex.Peek()) {
 		return s.scanTar(ex, sum)
 	}
-	if len(ex.Formats) > 0 {
+	if len(ex.Formats) > 0 && runtime.GOMAXPROCS(0) > 1 {
 		ahead := expand.NewAhead(ex)
 		defer ahead.Close()
 		s.win.reset(ahead, sum)
