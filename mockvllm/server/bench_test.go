@@ -38,6 +38,8 @@ func roleMain() (code int, ok bool) {
 		return Main(context.Background(), Options{Args: os.Args[1:], Stdout: io.Discard, Stderr: os.Stderr, Environ: os.Environ()}), true
 	case "bare":
 		return bareMain(), true
+	case "floor":
+		return floorMain(), true
 	}
 	return 0, false
 }
@@ -74,6 +76,66 @@ func bareMain() int {
 		_, _ = io.WriteString(w, "data: [DONE]\n\n")
 	})
 	return map[bool]int{true: 0, false: 1}[http.ListenAndServe("127.0.0.1:"+os.Getenv("BARE_PORT"), nil) == nil]
+}
+
+// floorMain is what the kernel costs: one goroutine that sends a constant event
+// to every connection each 20 ms, 13 sockets at a time, and does nothing else.
+func floorMain() int {
+	l, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("BARE_PORT"))
+	if err != nil {
+		return 1
+	}
+	type conn struct {
+		net.Conn
+		raw  syscall.RawConn
+		left int
+		due  time.Time
+	}
+	arrived := make(chan *conn, 1024)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				r, err := http.ReadRequest(bufio.NewReader(c))
+				if err != nil || r.Method == "GET" {
+					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+					c.Close()
+					return
+				}
+				n, _ := strconv.Atoi(r.Header.Get("Tokens"))
+				raw, _ := c.(*net.TCPConn).SyscallConn()
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+				arrived <- &conn{c, raw, n, time.Now().Add(20 * time.Millisecond)}
+			}()
+		}
+	}()
+	event := fmt.Appendf(nil, "%x\r\n%s\r\n", len(bareEvent), bareEvent)
+	var open []*conn
+	send := func(fd uintptr) { _, _ = syscall.Write(int(fd), event) }
+	for tick := time.Now(); ; {
+		tick = tick.Add(500 * time.Microsecond)
+		time.Sleep(time.Until(tick))
+		for len(arrived) > 0 {
+			open = append(open, <-arrived)
+		}
+		keep := open[:0]
+		for _, c := range open {
+			if c.due.Before(tick) {
+				_ = c.raw.Control(send)
+				c.due = c.due.Add(20 * time.Millisecond)
+				if c.left--; c.left == 0 {
+					_, _ = io.WriteString(c, "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+					c.Close()
+					continue
+				}
+			}
+			keep = append(keep, c)
+		}
+		open = keep
+	}
 }
 
 type child struct {
@@ -291,6 +353,16 @@ func BenchmarkPaced(b *testing.B) {
 			b.ReportMetric(float64((c.cpu(b)-cpu).Microseconds())/float64(total), "server-us/token")
 		}
 		b.ReportMetric(0, "ns/op")
+	})
+	b.Run("floor", func(b *testing.B) {
+		c := startChild(b, "floor", nil)
+		for b.Loop() {
+			cpu := c.cpu(b)
+			total, _ := streams(b, c.addr, n, tokens, 0, nil)
+			b.ReportMetric(float64((c.cpu(b)-cpu).Microseconds())/float64(total), "server-us/token")
+		}
+		b.ReportMetric(0, "ns/op")
+		_ = c.cmd.Process.Kill()
 	})
 	b.Run("bare", func(b *testing.B) {
 		c := startChild(b, "bare", []string{"BARE_ITL=20ms"})
