@@ -2,7 +2,6 @@ package mockvllm
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -251,10 +250,4 @@ func servePipe(m *Mock) (c *http.Client, stop func()) {
 		<-served
 		m.Close()
 	}
-}
-
-func compact(t testing.TB, s string) string {
-	var b bytes.Buffer
-	require.NoError(t, json.Compact(&b, []byte(s)))
-	return b.String()
 }

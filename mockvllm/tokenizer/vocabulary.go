@@ -9,6 +9,13 @@ import (
 //go:embed words.txt
 var wordList string
 
+// moreWords are further pieces, by frequency in this project's own sources and
+// generated texts in all their languages: so that a prompt has about as many
+// tokens here as an estimate of GLM-4.6's tokenizer gives it (docs/mock.md).
+//
+//go:embed more.txt
+var moreWords string
+
 // Special tokens of GLM-4.6 and their ids.
 //
 // Source: docs/vllm.md section 7 (eos_token_id); the others follow the order of
@@ -79,6 +86,7 @@ func build() *vocabulary {
 	addWords(v.kinds, add)
 	addFragments(v.kinds, add)
 	addCJK(v.kinds, add)
+	addMore(add)
 	v.finish()
 	return v
 }
@@ -199,6 +207,19 @@ func addWords(kinds map[string][]string, add func(string)) {
 	}
 	for w := range strings.FieldsSeq("'s 't 'll 're 've 'd 'm n't s' I'm") {
 		add(w)
+	}
+}
+
+// addMore adds the further pieces: words bare, after a blank and capitalised,
+// runs of other scripts as they are.
+func addMore(add func(string)) {
+	for w := range strings.FieldsSeq(moreWords) {
+		add(w)
+		if w[0] < 0x80 || strings.ContainsAny(w, "abcdefghijklmnopqrstuvwxyz") {
+			add(" " + w)
+			add(capital(w))
+			add(" " + capital(w))
+		}
 	}
 }
 
