@@ -65,7 +65,7 @@ type vocabulary struct {
 
 var vocab = sync.OnceValue(build)
 
-// Warm builds all tables now instead of on first use (some 20 ms).
+// Warm builds all tables now instead of on first use (some 20 to 40 ms).
 func Warm() { words() }
 
 func build() *vocabulary {
