@@ -277,6 +277,7 @@ func (c *campaign) pending(open []*job, number int) []*job {
 		next.resumeKey = experiment.ResumeKey(j.cell(), j.set.SHA256, c.print, c.version.String(), c.mockFacts())
 		if !c.o.Again {
 			finished, err := result.FindFinished(c.o.ResultsDir, next.resumeKey)
+			finished = slices.DeleteFunc(finished, func(r result.StartResult) bool { return !serves(r, j.cell()) })
 			if err == nil && len(finished) >= number {
 				// Newest first: start number n is the n-th from the end.
 				have := finished[len(finished)-number]
@@ -288,12 +289,24 @@ func (c *campaign) pending(open []*job, number int) []*job {
 				continue
 			}
 		}
-		if resumable, err := result.FindResumable(c.o.ResultsDir, next.resumeKey); err == nil && len(resumable) > 0 && !c.o.Again {
+		resumable, err := result.FindResumable(c.o.ResultsDir, next.resumeKey)
+		resumable = slices.DeleteFunc(resumable, func(r result.StartResult) bool { return !serves(r, j.cell()) })
+		if err == nil && len(resumable) > 0 && !c.o.Again {
 			next.before = &resumable[0]
 		}
 		out = append(out, &next)
 	}
 	return out
+}
+
+// serves says whether a start with the same resume key may stand for a cell: among
+// cells of the plan any, for a custom experiment only one of its own name, which
+// is how it is found in reports.
+func serves(r result.StartResult, cell experiment.Cell) bool {
+	if cell.Custom || r.Start.Experiment.ID == "" {
+		return r.ExpName == cell.ExpName
+	}
+	return true
 }
 
 // group puts jobs that one server can serve onto one start, in order.

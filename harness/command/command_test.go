@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tidwall/gjson"
 )
 
 func runMain(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
@@ -51,6 +52,8 @@ func TestUsageErrors(t *testing.T) {
 		{"run --exp 5B --vllm-version x", "x"},
 		{"run --exp 5B --data-from /", "--mock only"},
 		{"run --exp 5B stray", "stray"},
+		{"run --exp 5B --mock-speed NaN --dry-run", "above 0"},
+		{"run --exp 5B --walltime bad --dry-run", "walltime"},
 		{"run --exp 5B --set NONSENSE=1", "NONSENSE"},
 		{"run --exp 5B --plan /nonexistent.yaml", "nonexistent"},
 		{"run --exp 5B --vllm $(x)", "not expanded"},
@@ -109,6 +112,24 @@ func TestDryRun(t *testing.T) {
 	require.Empty(t, stderr)
 	require.True(t, strings.HasPrefix(stdout, "vllm serve zai-org/GLM-4.6 "), stdout)
 	require.Contains(t, stdout, "--kv-cache-dtype auto")
+
+	code, stdout, _ = runMain(t, []string{"GLM46_WALLTIME_S=12.5"}, "run", "--exp", "5B", "--dry-run")
+	require.Equal(t, 2, code)
+	require.Empty(t, stdout)
+
+	code, stdout, _ = runMain(t, nil, "run", "--exp", "5B", "--dry-run", "--vllm", "podman run image vllm", "--json")
+	require.Equal(t, 0, code)
+	require.Equal(t, `["podman","run","image","vllm","serve"]`, firstWords(stdout, 5))
+}
+
+// firstWords gives the first words of a dry run's first command as JSON.
+func firstWords(stdout string, n int) string {
+	words := gjson.Get(stdout, "cells.0.argv").Array()[:n]
+	quoted := make([]string, n)
+	for i, word := range words {
+		quoted[i] = word.Raw
+	}
+	return "[" + strings.Join(quoted, ",") + "]"
 }
 
 // Without vllm a refusal and a missing data set are still said first.

@@ -1,11 +1,14 @@
 package command
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"github.com/urfave/cli/v2"
@@ -80,6 +83,11 @@ func genPBS(c *cli.Context, env Environment) error {
 	if err != nil {
 		return pbsError(err)
 	}
+	for _, file := range output.Files {
+		if err := keepOld(env, file); err != nil {
+			return err
+		}
+	}
 	if err := output.Write(env.Stdout); err != nil {
 		return err
 	}
@@ -91,6 +99,27 @@ func genPBS(c *cli.Context, env Environment) error {
 	for _, note := range output.Notes {
 		fmt.Fprintln(env.Stderr, note)
 	}
+	return nil
+}
+
+// keepOld sets a script aside that is to be replaced by another text: it may have
+// been edited, as its first lines invite to.
+func keepOld(env Environment, file pbsgen.File) error {
+	if file.Path == pbsgen.Stdout {
+		return nil
+	}
+	before, err := os.ReadFile(file.Path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(before, file.Data) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	old := file.Path + "." + time.Now().UTC().Format("20060102T150405.000") + ".old"
+	if err := renameio.WriteFile(old, before, file.Mode); err != nil {
+		return fmt.Errorf("keep the script that is there: %w", err)
+	}
+	fmt.Fprintf(env.Stderr, "kept the script that was there as %s\n", old)
 	return nil
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -120,6 +122,9 @@ func run(c *cli.Context, env Environment) error {
 		return err
 	}
 	if c.Bool("dry-run") {
+		if err := checkTimes(c, env, options); err != nil {
+			return err
+		}
 		return dryRun(c, env, options)
 	}
 	if err := askShakedown(c, options); err != nil {
@@ -199,6 +204,9 @@ func campaignOptions(c *cli.Context, env Environment, plan *experiment.Plan, cel
 		}
 		o.Version = &version
 	}
+	if !(c.Float64("mock-speed") > 0) || math.IsInf(c.Float64("mock-speed"), 0) {
+		return nil, usage(fmt.Errorf("--mock-speed %v: want a number above 0", c.Float64("mock-speed")))
+	}
 	mock := c.Bool("mock")
 	if !mock && isOurselves(server[0]) {
 		fmt.Fprintf(env.Stderr, "glm46: %s is this program: it is the mock that is measured\n", server[0])
@@ -211,9 +219,6 @@ func campaignOptions(c *cli.Context, env Environment, plan *experiment.Plan, cel
 			}
 		}
 		return o, nil
-	}
-	if !(c.Float64("mock-speed") > 0) {
-		return nil, usage(fmt.Errorf("--mock-speed %v: want a number above 0", c.Float64("mock-speed")))
 	}
 	if from := o.DataFrom; from != "" {
 		if info, err := os.Stat(from); err != nil || !info.IsDir() {
@@ -324,7 +329,31 @@ func parseWalltime(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// dryRun prints one shell-quoted vllm command line a cell, and nothing else on
+// checkTimes refuses what setDeadline would, without asking the batch system.
+func checkTimes(c *cli.Context, env Environment, o *harness.Options) error {
+	if text := c.String(flagWalltime); text != "" {
+		if _, err := parseWalltime(text); err != nil {
+			return usage(fmt.Errorf("--%s: %w", flagWalltime, err))
+		}
+	}
+	if value, ok := env.Lookup(variableWalltimeS); ok && value != "" {
+		if _, _, err := o.System.WalltimeDeadline(c.Context, 0, time.Now()); err != nil {
+			return usage(err)
+		}
+	}
+	return nil
+}
+
+// dryCell is what run --dry-run --json says of a cell.
+type dryCell struct {
+	ID         string   `json:"id"`
+	Argv       []string `json:"argv"`
+	Accepted   bool     `json:"accepted"`
+	Reason     string   `json:"reason"`
+	EngineText string   `json:"engine_text,omitempty"`
+}
+
+// dryRun prints one shell-quoted command line a cell, and nothing else on
 // stdout; refusals go to stderr in words.
 func dryRun(c *cli.Context, env Environment, o *harness.Options) error {
 	version := vllm.MustVersion(vllm.DefaultVersion)
@@ -335,17 +364,29 @@ func dryRun(c *cli.Context, env Environment, o *harness.Options) error {
 	if model == "" {
 		model = o.Plan.Model
 	}
+	var cells []dryCell
 	refused := 0
 	for _, cell := range o.Cells {
 		argv, refusal := cell.Argv(version, model, harness.MemoryCheck)
-		line, err := shellLine(append([]string{"vllm"}, argv...))
+		dry := dryCell{ID: cell.Label(), Argv: append(slices.Clone(o.Server), argv...), Accepted: refusal == nil}
+		if refusal != nil {
+			refused++
+			dry.Reason, dry.EngineText = refusal.Reason, refusal.EngineText
+			fmt.Fprintf(env.Stderr, "%s: vLLM %s refuses this: %s\n", cell.Label(), version, refusal.Reason)
+		}
+		cells = append(cells, dry)
+		if c.Bool(flagJSON) {
+			continue
+		}
+		line, err := shellLine(dry.Argv)
 		if err != nil {
 			return usage(err)
 		}
 		fmt.Fprintln(env.Stdout, line)
-		if refusal != nil {
-			refused++
-			fmt.Fprintf(env.Stderr, "%s: vLLM %s refuses this: %s\n", cell.Label(), version, refusal.Reason)
+	}
+	if c.Bool(flagJSON) {
+		if err := printJSON(env.Stdout, map[string]any{"vllm_version": version.String(), "cells": cells}); err != nil {
+			return err
 		}
 	}
 	if refused == len(o.Cells) {
