@@ -3,6 +3,7 @@ package datasets
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
+
+	"github.com/glm46/glm46/datasets/expand"
 )
 
 // bomb compresses copies of a line once, and repeats that (concatenated frames
@@ -220,6 +223,25 @@ func BenchmarkVerify(b *testing.B) {
 			b.ReportMetric(float64(b.N)*float64(res.Manifest.ContentBytes)/1e6/(cpuSeconds(b)-start), "MB/cpu-s")
 		})
 	}
+}
+
+// BenchmarkExpandOnly is the part of BenchmarkVerify that no parser can save.
+func BenchmarkExpandOnly(b *testing.B) {
+	o := GenOptions{Dataset: "64k", Samples: 500, From: goSource(), Dir: b.TempDir()}
+	res, err := Generate(ctx, o)
+	require.NoError(b, err)
+	data, err := os.ReadFile(res.Path)
+	require.NoError(b, err)
+	b.SetBytes(res.Manifest.ContentBytes)
+	start := cpuSeconds(b)
+	for b.Loop() {
+		r, err := expand.NewReader(bytes.NewReader(data), expand.Limits{})
+		require.NoError(b, err)
+		_, err = io.Copy(io.Discard, r)
+		require.NoError(b, err)
+		r.Close()
+	}
+	b.ReportMetric(float64(b.N)*float64(res.Manifest.ContentBytes)/1e6/(cpuSeconds(b)-start), "MB/cpu-s")
 }
 
 // cpuSeconds is the processor time of this process: what a core does, also on
