@@ -95,13 +95,13 @@ type Options struct {
 const (
 	// DefaultSafetyFactor covers what a prediction leaves out: a slow file
 	// system at start-up, a failed and repeated start. Source: start-up times
-	// differ by a factor of 2 between runs in docs/hpc.md, and start-up is at most
+	// differ by a factor of 2 between runs in docs/node.md, and start-up is at most
 	// half of a cell.
 	DefaultSafetyFactor = 1.5
 	// DefaultSpares is one job that ends within seconds if nothing is left.
 	DefaultSpares = 1
 	// DefaultWalltime is used where neither user, profile nor prediction says
-	// anything: the common limit of the sites in docs/hpc.md.
+	// anything: the common limit of the sites in docs/site-profile.md.
 	DefaultWalltime = 24 * time.Hour
 	// ShakedownWalltime is the limit of the shakedown job.
 	ShakedownWalltime = 20 * time.Minute

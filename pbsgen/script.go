@@ -129,7 +129,7 @@ func execute(name string, data any) ([]byte, error) {
 }
 
 // serverVariables reach the server in an image that takes variables by name only.
-// Source: docs/hpc.md, environment to set for the server.
+// Source: docs/node.md, environment of the server.
 var serverVariables = []string{
 	"CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "FLASHINFER_WORKSPACE_BASE", "HF_HOME", "HF_HUB_OFFLINE", "HF_MODULES_CACHE",
 	"NO_PROXY", "OMP_NUM_THREADS", "PYTHONNOUSERSITE", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRANSFORMERS_OFFLINE",

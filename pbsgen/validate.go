@@ -143,7 +143,7 @@ func (v *validator) memory(field, name, value string) {
 }
 
 // leftOut refuses a silent default: PBS gives 1 core, and with the cgroups hook
-// 256 MB and no GPU. Source: docs/hpc.md, PBS behaviour.
+// 256 MB and no GPU. Source: docs/pbs.md.
 func (v *validator) leftOut(p Profile, asked map[string]bool) {
 	field := "select"
 	if p.Select == "" {
