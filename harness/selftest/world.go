@@ -20,7 +20,6 @@ import (
 	"github.com/glm46/glm46/harness/load"
 	"github.com/glm46/glm46/harness/measure"
 	"github.com/glm46/glm46/harness/node"
-	"github.com/glm46/glm46/mockvllm/model"
 )
 
 //go:embed plan.yaml
@@ -53,8 +52,7 @@ const (
 	realTokens   = 48
 )
 
-// prepare writes what most steps need: data sets, the plan, a profile for four
-// GPUs. It does so once.
+// prepare writes what most steps need: data sets and the plan. It does so once.
 func (w *world) prepare(ctx context.Context) error {
 	w.setUp.Do(func() { w.setUpErr = w.writeFiles(ctx) })
 	return w.setUpErr
@@ -73,12 +71,8 @@ func (w *world) writeFiles(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	profile, err := fourGPUs()
-	if err != nil {
-		return err
-	}
 	for name, data := range map[string][]byte{
-		"plan.yaml": planFile, "four-gpus.json": profile,
+		"plan.yaml":              planFile,
 		dataDir + "/short.jsonl": shortSet(), dataDir + "/talk.jsonl": talkSet(),
 	} {
 		if err := os.WriteFile(w.path(name), data, 0o666); err != nil {
@@ -126,16 +120,6 @@ func prose(number, words int) string {
 		text = append(text, list[state>>33%uint64(len(list))])
 	}
 	return strings.Join(text, " ")
-}
-
-// fourGPUs is a mock's profile of a smaller model on four GPUs: the built-in one
-// with a quarter of the weights.
-func fourGPUs() ([]byte, error) {
-	p := model.GLM46H200()
-	p.Name, p.Description = "selftest", "A quarter of GLM-4.6 on four GPUs, for the selftest."
-	p.Shape.TensorParallelSize = 4
-	p.Memory.WeightsGiB /= 4
-	return json.Marshal(p)
 }
 
 // cleanEnviron is an environment without what steers jobs, runs and mocks: the
@@ -195,9 +179,6 @@ func (w *world) run(ctx context.Context, c campaign) (*measurement, error) {
 	}
 	truthPath := filepath.Join(dir, "truth.jsonl")
 	args := append([]string{"--mock-truth", truthPath, "--mock-startup", "none"}, c.args...)
-	if c.plan == w.own {
-		args = append(args, "--mock-profile", w.path("four-gpus.json"))
-	}
 	if c.scenario != "" {
 		path := filepath.Join(dir, "scenario.yaml")
 		if err := os.WriteFile(path, []byte(c.scenario), 0o666); err != nil {
