@@ -37,7 +37,7 @@ var layers = [][]string{
 	{"mockvllm/model"},
 	{"mockvllm/engine", "mockvllm/tokenizer"},
 	{"mockvllm/vllm"},
-	{"datasets/tokenize/compare"},
+	{"datasets/tokenize/compare", "datasets/internal/verifybench"},
 	{"datasets/tokenize/compare/corpus"},
 	{"datasets"},
 	{"datasets/gen", "datasets/expand", "datasets/jsonscan"},
