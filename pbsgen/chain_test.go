@@ -76,14 +76,15 @@ func TestChainCutAtRandom(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(seed, 1))
 			var mu sync.Mutex
-			// A PBS second is 2 ms: 10 minutes are 1.2 s. Jobs are cut 0 to 0.24 s later.
-			s := newSite(t, pbstest.Config{Second: 2 * time.Millisecond, KillDelay: 60 * time.Second * 10, Late: func(string) time.Duration {
+			// A PBS second is 1 ms: the limit is 0.63 s, and jobs are cut 0 to 0.12 s
+			// later. A job of two cells, 0.8 s and more, does not get through.
+			s := newSite(t, pbstest.Config{Second: time.Millisecond, KillDelay: 60 * time.Second * 20, Late: func(string) time.Duration {
 				mu.Lock()
 				defer mu.Unlock()
 				return time.Duration(random.IntN(120)) * time.Second
 			}}, worker)
 			cells := planCells()
-			// Each cell needs 0.4 s and more, thus 3 min 20 s of PBS; the plan thinks less.
+			// Each cell needs 0.4 s and more, thus 6 min 40 s of PBS; the plan thinks less.
 			for i := range cells {
 				cells[i].Hours /= 1000
 				cells[i].ConfigHash = ""
@@ -117,6 +118,7 @@ func TestChainCutAtRandom(t *testing.T) {
 					require.Equal(t, *status.ExitStatus, *o.Exit)
 				}
 			}
+			t.Logf("%d jobs, %d cut, %d cells", len(jobs), cut, len(cells))
 			require.Positive(t, cut, "some job was cut")
 			require.Zero(t, *s.outcomes()[jobs[len(jobs)-1]].Exit)
 		})
