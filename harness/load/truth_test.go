@@ -99,7 +99,9 @@ func TestKilledClient(t *testing.T) {
 		child := exec.Command(os.Args[0], "-test.run", "^TestKillChild$")
 		child.Env = append(os.Environ(), "GLM46_TEST_KILL_URL="+target.BaseURL, "GLM46_TEST_KILL_FILE="+path)
 		require.NoError(t, child.Start())
-		time.Sleep(100*ms + time.Duration(rng.Int64N(int64(1400*ms))))
+		// At random, but over the whole range even in three kills: records are flushed
+		// every half second, so that the late ones find some.
+		time.Sleep(100*ms + time.Duration(i%3)*700*ms + time.Duration(rng.Int64N(int64(700*ms))))
 		require.NoError(t, child.Process.Kill())
 		_ = child.Wait()
 		src, err := measure.OpenRecords(path)
