@@ -78,7 +78,8 @@ func unknownCommand(app *cli.App, name string) error {
 	return usage(fmt.Errorf("unknown command %q; one of %s", name, strings.Join(names, ", ")), hints...)
 }
 
-// internal reports whether err is none of the kinds that have a code.
+// classify gives an error that carries no exit code of ours its code: that of the
+// command-line library, else the one of an internal error.
 func classify(err error) *ExitError {
 	var coder cli.ExitCoder
 	if errors.As(err, &coder) {
