@@ -41,7 +41,9 @@ type bench struct {
 }
 
 func newBench(t *testing.T, config Config) bench {
-	return bench{start(t, config), t, t.TempDir()}
+	t.Helper()
+	dir := t.TempDir() // first: it goes only when the server has closed
+	return bench{start(t, config), t, dir}
 }
 
 func (b bench) script(name, text string) string {
