@@ -136,6 +136,14 @@ func printBench(c *cli.Context, env Environment, outcome *harness.Outcome) error
 		printVerdicts(env.Stdout, outcome)
 		fmt.Fprintln(env.Stdout)
 		fmt.Fprint(env.Stdout, built.Terminal())
+		for _, start := range starts {
+			for _, level := range start.Levels {
+				if level.Err == nil {
+					fmt.Fprintln(env.Stdout)
+					printLatencies(env.Stdout, &level.Run)
+				}
+			}
+		}
 	}
 	if outcome.Code == 0 {
 		return nil

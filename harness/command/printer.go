@@ -85,7 +85,11 @@ func (p *printer) LevelDone(cell string, run *measure.RunJSON) {
 	}
 	figures := ""
 	if m.Completed > 0 {
-		figures = fmt.Sprintf(", %.1f tok/s out, TTFT p50 %s, TPOT p50 %s", m.OutputThroughput, milliseconds(m.TTFT.Median), milliseconds(m.TPOT.Median))
+		tpot := "unknown"
+		if tpotKnown(&m) {
+			tpot = milliseconds(m.TPOT.Median)
+		}
+		figures = fmt.Sprintf(", %.1f tok/s out, TTFT p50 %s, TPOT p50 %s", m.OutputThroughput, milliseconds(m.TTFT.Median), tpot)
 	}
 	p.Note(cell, fmt.Sprintf("level %s: %d of %d requests%s: %s", run.Level.Name, m.Completed, m.Requests, figures, verdict))
 }

@@ -29,19 +29,7 @@ func TestPlanInRealTime(t *testing.T) {
 					if eager {
 						args = append(args, "--enforce-eager")
 					}
-					m, err := mockvllm.New(mockvllm.Options{Args: args})
-					require.NoError(t, err)
-					require.NoError(t, m.Start(t.Context()))
-					l := newMemoryListener()
-					srv := m.HTTPServer()
-					done := make(chan struct{})
-					go func() { defer close(done); _ = srv.Serve(l) }()
-					defer func() {
-						srv.Close()
-						<-done
-						require.NoError(t, m.Close())
-					}()
-					target := Target{BaseURL: "http://memory", Model: "zai-org/GLM-4.6", Dial: l.dial, Features: FeaturesOf("0.11.1")}
+					target := mockInMemory(t, mockvllm.Options{Args: args})
 					zero := 0.0
 					spec := Spec{Level: "x", Concurrency: tt.concurrency, Mock: true, MockSpeed: 1, Salt: t.Name(), ExpectedPrefixShare: &zero}
 					for i := range tt.requests {

@@ -525,17 +525,22 @@ func (r *runner) write(rec Recorder) error {
 func (r *runner) openLoop(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	var room chan struct{}
+	// room holds the places under the cap, each as the moment it became free.
+	var room chan time.Duration
 	if r.spec.Concurrency > 0 {
-		room = make(chan struct{}, r.spec.Concurrency)
+		room = make(chan time.Duration, r.spec.Concurrency)
+		for range r.spec.Concurrency {
+			room <- 0
+		}
 	}
 	send := func(intended time.Duration, take func() *request) bool {
 		if !r.clock.sleep(ctx, intended, r.exact) {
 			return false
 		}
+		var slot time.Duration
 		if room != nil {
 			select {
-			case room <- struct{}{}:
+			case slot = <-room:
 			case <-ctx.Done():
 				return false
 			}
@@ -544,10 +549,13 @@ func (r *runner) openLoop(ctx context.Context) {
 		q := take()
 		r.mu.Unlock()
 		q.rec.Intended = intended
+		if slot > intended {
+			q.rec.Slot = slot
+		}
 		running.Go(func() {
-			r.serve(ctx, q)
+			free := r.serve(ctx, q)
 			if room != nil {
-				<-room
+				room <- free
 			}
 		})
 		return true

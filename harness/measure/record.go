@@ -95,7 +95,10 @@ type Record struct {
 	// Intended is when the load plan wanted it sent (closed loop: the moment
 	// its slot became free); Sent when the request was written.
 	Intended time.Duration `json:"intended_ns"`
-	Sent     time.Duration `json:"sent_ns,omitempty"`
+	// Slot is when a request of an open loop got a place under the cap on
+	// requests in flight, where that was after Intended; 0 where it did not wait.
+	Slot time.Duration `json:"slot_ns,omitempty"`
+	Sent time.Duration `json:"sent_ns,omitempty"`
 	// FirstToken is the first event with a generated token of any kind,
 	// FirstContent the first with text that is not reasoning.
 	FirstToken   time.Duration `json:"first_token_ns,omitempty"`
@@ -127,12 +130,13 @@ type Record struct {
 	Events Events `json:"events"`
 }
 
-// Lag is how late the request was sent: Sent - Intended, never negative.
+// Lag is how late the client was: from the moment the request could be sent to
+// Sent, never negative. The wait for a place under the cap is the server's.
 func (r *Record) Lag() time.Duration {
 	if r.Sent == 0 {
 		return 0
 	}
-	return max(0, r.Sent-r.Intended)
+	return max(0, r.Sent-max(r.Intended, r.Slot))
 }
 
 // Source gives the records of a level, in any order, as often as it is asked:

@@ -128,7 +128,7 @@ func (r *Record) validate() error {
 		return fmt.Errorf("phase %q: want warmup or main", r.Phase)
 	case r.Outcome == "":
 		return fmt.Errorf("no outcome")
-	case r.Intended < 0 || r.Sent < 0 || r.FirstToken < 0 || r.FirstContent < 0 || r.LastToken < 0 || r.End < 0:
+	case r.Intended < 0 || r.Slot < 0 || r.Sent < 0 || r.FirstToken < 0 || r.FirstContent < 0 || r.LastToken < 0 || r.End < 0:
 		return fmt.Errorf("a negative time")
 	case r.PromptTokens < 0 || r.CompletionTokens < 0 || r.RequestedTokens < 0:
 		return fmt.Errorf("a negative count of tokens")

@@ -30,6 +30,7 @@ const maxArrayGaps = 100_000
 type request struct {
 	segment                                          int
 	begin, intended, sent, first, content, last, end time.Duration
+	lag                                              time.Duration
 	tokens, events, prompt                           int
 	outcome                                          Class
 	detail                                           string
@@ -111,7 +112,7 @@ func (s *summary) first(r *Record) {
 	}
 	q := &request{
 		segment: r.Segment, begin: r.Intended, intended: r.Intended, sent: r.Sent,
-		first: r.FirstToken, content: r.FirstContent, last: r.LastToken, end: r.End,
+		lag: r.Lag(), first: r.FirstToken, content: r.FirstContent, last: r.LastToken, end: r.End,
 		tokens: r.CompletionTokens, events: len(r.Events), prompt: r.PromptTokens, outcome: r.Outcome,
 	}
 	if s.opt.OpenLoop {
@@ -350,7 +351,7 @@ func (s *summary) latencies() {
 	var ttft, ttfc, schedule, tpot, e2e, queue, e2eQueue, tps, lag []float64
 	for _, q := range s.requests {
 		if q.sent > 0 {
-			lag = append(lag, max(0, float64(q.sent-q.intended)/1e6))
+			lag = append(lag, float64(q.lag)/1e6)
 		}
 		if q.outcome != OK {
 			continue
