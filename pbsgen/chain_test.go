@@ -113,7 +113,9 @@ func TestChainCutAtRandom(t *testing.T) {
 				require.Equal(t, "ended", o.State)
 				if *status.ExitStatus == -29 {
 					cut++
-					require.Equal(t, 5, *o.Exit, "PBS says -29, the outcome file what happened")
+					// PBS says -29, the outcome file what happened: also 0, where the
+					// signal came after the last cell.
+					require.Contains(t, []int{0, 5}, *o.Exit)
 				} else {
 					require.Equal(t, *status.ExitStatus, *o.Exit)
 				}
