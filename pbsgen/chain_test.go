@@ -89,7 +89,7 @@ func TestChainCutAtRandom(t *testing.T) {
 				cells[i].Hours /= 1000
 				cells[i].ConfigHash = ""
 			}
-			paths := s.write(Request{All: true, Cells: cells, Options: Options{Walltime: Walltime{Limit: 10*time.Minute + 30*time.Second}, Spares: 6}})
+			paths := s.write(Request{All: true, Cells: cells, Options: Options{Walltime: Walltime{Limit: 10*time.Minute + 30*time.Second}, Spares: 30}}) // also enough where a machine is slow
 			out, err := s.runSubmit(paths[len(paths)-1])
 			require.NoError(t, err, out)
 			var jobs []string
@@ -109,14 +109,17 @@ func TestChainCutAtRandom(t *testing.T) {
 			for _, id := range jobs {
 				status, _ := s.Job(id)
 				require.NotNil(t, status.ExitStatus, "afterany lets each job run")
-				o := s.outcomes()[id]
-				require.Equal(t, "ended", o.State)
+				o, said := s.outcomes()[id]
 				if *status.ExitStatus == -29 {
 					cut++
 					// PBS says -29, the outcome file what happened: also 0, where the
-					// signal came after the last cell.
-					require.Contains(t, []int{0, 5}, *o.Exit)
+					// signal came after the last cell, and nothing, where it came
+					// before the job's first line (a slow machine).
+					if said {
+						require.Contains(t, []int{0, 5}, *o.Exit)
+					}
 				} else {
+					require.Equal(t, "ended", o.State)
 					require.Equal(t, *status.ExitStatus, *o.Exit)
 				}
 			}
