@@ -10,7 +10,8 @@ import (
 	"github.com/glm46/glm46/mockvllm/vllm"
 )
 
-// fault is a rule of the scenario at work on one stream. It is played in the
+// fault is a rule of the scenario at work on one stream (of a request of several
+// prompts: the first). It is played in the
 // handler's goroutine, where waiting holds nobody else up.
 type fault struct {
 	*Rule
@@ -47,7 +48,6 @@ func (m *Mock) applyRules(x *exchange, s *stream) bool {
 		}
 		s.fault.end = "status"
 		x.fail(r.Status, typ, message, "")
-		m.finishTruth(s)
 		return true
 	}
 	return false

@@ -354,9 +354,15 @@ func (m *Mock) generate(x *exchange, chat bool) {
 		x.noModel(g.model)
 		return
 	}
-	if g.N != 1 || g.prompts != 1 {
-		x.fail(http.StatusBadRequest, vllm.ErrTypeBadRequest, fmt.Sprintf("the mock answers one choice a request: n is %d, prompts are %d", g.N, g.prompts), "n")
+	if g.N != 1 {
+		x.fail(http.StatusBadRequest, vllm.ErrTypeBadRequest, fmt.Sprintf("the mock answers one choice a prompt: n is %d", g.N), "n")
 		return
+	}
+	if g.logprobs {
+		if message := vllm.LogprobsError(m.cfg, g.TopLogprobs); message != "" {
+			x.fail(http.StatusBadRequest, vllm.ErrTypeBadRequest, message, "")
+			return
+		}
 	}
 	if m.isDead() {
 		x.dead()
@@ -366,24 +372,33 @@ func (m *Mock) generate(x *exchange, chat bool) {
 	if !chat && asked < 0 {
 		asked = vllm.DefaultCompletionTokens
 	}
-	if message, param, fits := vllm.ContextLengthError(m.version, m.maxModelLen, len(g.prompt), asked); !fits {
-		x.fail(http.StatusBadRequest, vllm.ErrTypeBadRequest, message, param)
-		return
+	for _, p := range g.prompts {
+		if message, param, fits := vllm.ContextLengthError(m.version, m.maxModelLen, len(p), asked); !fits {
+			x.fail(http.StatusBadRequest, vllm.ErrTypeBadRequest, message, param)
+			return
+		}
 	}
-	if asked < 0 {
-		asked = m.maxModelLen - len(g.prompt)
-	}
-	s := m.newStream(x, g, arrived, asked)
+	all := m.newStreams(x, g, arrived, asked)
 	m.streams.Add(1)
 	defer m.streams.Add(-1)
-	if m.scenario != nil && m.applyRules(x, s) {
-		return
+	defer func() {
+		for _, s := range all {
+			m.finishTruth(s)
+		}
+	}()
+	switch s := all[0]; {
+	case m.scenario != nil && m.applyRules(x, s):
+	case len(all) > 1:
+		m.serveSeveral(x, all)
+	case s.frames == nil:
+		m.serveWhole(x, s)
+	default:
+		m.serveStream(x, s)
 	}
-	m.serveStream(x, s)
 }
 
-// newStream makes the stream of a request.
-func (m *Mock) newStream(x *exchange, g *generation, arrived time.Time, maxTokens int) *stream {
+// newStreams makes the streams of a request: one for each prompt.
+func (m *Mock) newStreams(x *exchange, g *generation, arrived time.Time, asked int) []*stream {
 	name := x.r.Header.Get("X-Request-Id")
 	if name == "" {
 		name = g.requestID
@@ -394,22 +409,34 @@ func (m *Mock) newStream(x *exchange, g *generation, arrived time.Time, maxToken
 	if m.cfg.EnableRequestIDHeaders {
 		x.w.Header().Set("X-Request-Id", name)
 	}
+	if m.cfg.ForceIncludeUsage {
+		g.includeUsage, g.continuousUsage = true, true
+	}
+	all := make([]*stream, len(g.prompts))
+	for i := range all {
+		all[i] = m.newStream(g, name, i, arrived, asked)
+	}
+	return all
+}
+
+// newStream makes the stream of a request's prompt number i.
+func (m *Mock) newStream(g *generation, name string, i int, arrived time.Time, maxTokens int) *stream {
 	prefix := "cmpl-"
 	if g.chat {
 		prefix = "chatcmpl-"
 	}
-	if m.cfg.ForceIncludeUsage {
-		g.includeUsage, g.continuousUsage = true, true
+	if maxTokens < 0 {
+		maxTokens = m.maxModelLen - len(g.prompts[i])
 	}
 	s := &stream{
 		id: m.ids.Add(1), gen: g, version: m.version, arrived: arrived, details: m.cfg.EnablePromptTokensDetails,
-		interval: m.cfg.StreamInterval, done: make(chan struct{}),
-		head: vllm.FrameHead{ID: prefix + name, Created: arrived.Unix(), Model: m.answerName(g.model), Chat: g.chat, Fingerprint: m.fingerprint},
+		interval: m.cfg.StreamInterval, done: make(chan struct{}), part: len(g.prompts) > 1,
+		head: vllm.FrameHead{ID: prefix + name, Created: arrived.Unix(), Model: m.answerName(g.model), Chat: g.chat, Fingerprint: m.fingerprint, Index: i},
 	}
 	s.req = engine.Request{
-		ID: s.id, Prompt: g.prompt, CacheSalt: g.cacheSalt, MaxTokens: maxTokens, MinTokens: g.MinTokens, IgnoreEOS: g.ignoreEOS,
+		ID: s.id, Prompt: g.prompts[i], CacheSalt: g.cacheSalt, MaxTokens: maxTokens, MinTokens: g.MinTokens, IgnoreEOS: g.ignoreEOS,
 		Temperature: g.Temperature, TopP: g.TopP, Priority: g.priority,
-		Seed: m.textSeed(g, s.id),
+		Seed: m.textSeed(g, g.prompts[i], s.id),
 	}
 	if g.stream {
 		f := vllm.NewStreamFrames(m.version, s.head)
@@ -441,9 +468,9 @@ func (m *Mock) answerName(asked string) string {
 
 // textSeed decides the text: the same prompt gets the same answer at
 // temperature 0 or under the same seed.
-func (m *Mock) textSeed(g *generation, id uint64) uint64 {
+func (m *Mock) textSeed(g *generation, prompt []int32, id uint64) uint64 {
 	h := uint64(14695981039346656037)
-	for _, t := range g.prompt {
+	for _, t := range prompt {
 		h = (h ^ uint64(uint32(t))) * 1099511628211
 	}
 	if g.Temperature > 0 {
@@ -466,17 +493,16 @@ func randomID() string {
 	return string(b[:])
 }
 
-// serveStream runs a request and answers it, streamed or not.
-func (m *Mock) serveStream(x *exchange, s *stream) {
-	if s.frames == nil {
-		m.serveWhole(x, s)
-		return
-	}
-	h := x.w.Header()
-	h.Set("Content-Type", "text/event-stream; charset=utf-8")
+// beginStream sends the head of a streamed answer.
+func (x *exchange) beginStream() {
+	x.w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	x.begin(http.StatusOK)
-	flush := http.NewResponseController(x.w)
-	_ = flush.Flush()
+	_ = http.NewResponseController(x.w).Flush()
+}
+
+// serveStream runs a request and streams its answer.
+func (m *Mock) serveStream(x *exchange, s *stream) {
+	x.beginStream()
 	if m.unpaced() {
 		m.blast(x, s)
 	} else if k := m.socketOf(x, s); k != nil {
@@ -494,7 +520,6 @@ func (m *Mock) serveStream(x *exchange, s *stream) {
 		}
 		m.pump(x, s, k)
 	}
-	m.finishTruth(s)
 	if s.cut() {
 		panic(http.ErrAbortHandler)
 	}
@@ -572,7 +597,6 @@ func (m *Mock) serveWhole(x *exchange, s *stream) {
 	if m.wholeFault(x, s) {
 		s.finish = engine.FinishNone
 	}
-	defer m.finishTruth(s)
 	switch {
 	case s.err != nil:
 		x.fail(s.err.status, s.err.typ, s.err.message, "")
@@ -586,7 +610,7 @@ func (m *Mock) serveWhole(x *exchange, s *stream) {
 	}
 }
 
-// finishTruth writes the request's line of the truth file.
+// finishTruth writes the stream's line of the truth file.
 func (m *Mock) finishTruth(s *stream) {
 	if m.truth == nil {
 		return
@@ -600,7 +624,12 @@ func (m *Mock) finishTruth(s *stream) {
 	case end == "":
 		end = "abort"
 	}
-	m.truth.write(s.head.ID, s.arrived, len(s.req.Prompt), s.truth, end)
+	id := s.head.ID
+	if s.part {
+		// As vLLM names the requests of one body in its engine.
+		id += "-" + strconv.Itoa(s.head.Index)
+	}
+	m.truth.write(id, s.arrived, len(s.req.Prompt), s.truth, end)
 }
 
 // blastBytes is how much text gathers before it is written, when the mock is as

@@ -2,8 +2,10 @@ package mockvllm
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tidwall/gjson"
 
+	"github.com/glm46/glm46/mockvllm/engine"
 	"github.com/glm46/glm46/mockvllm/tokenizer"
 )
 
@@ -51,7 +54,13 @@ func TestRoutes(t *testing.T) {
 		{"tokenize nothing", "POST", "/tokenize", `{}`, nil, 400, "Field required"},
 		{"unknown model", "POST", "/v1/completions", `{"model":"other","prompt":"x"}`, auth, 404, "error.type=NotFoundError"},
 		{"n", "POST", "/v1/completions", `{"prompt":"x","n":2}`, auth, 400, "one choice"},
-		{"prompts", "POST", "/v1/completions", `{"prompt":["x","y"]}`, auth, 400, "one choice"},
+		{"prompts", "POST", "/v1/completions", `{"prompt":["the people","y"],"max_tokens":3}`, auth, 200, "choices.1.index=1"},
+		{"no prompts", "POST", "/v1/completions", `{"prompt":[]}`, auth, 400, "cannot be empty"},
+		{"an empty prompt", "POST", "/v1/completions", `{"prompt":["x",""]}`, auth, 400, "cannot be empty"},
+		{"mixed prompts", "POST", "/v1/completions", `{"prompt":["x",7]}`, auth, 400, "valid string"},
+		{"top_logprobs alone", "POST", "/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"top_logprobs":2}`, auth, 400, "`logprobs` must be set to true"},
+		{"logprobs below 0", "POST", "/v1/completions", `{"prompt":"x","logprobs":-2}`, auth, 400, "must be a positive value"},
+		{"too many logprobs", "POST", "/v1/completions", `{"prompt":"x","logprobs":21}`, auth, 400, "Requested sample logprobs of 21, which is greater than max allowed: 20"},
 		{"no prompt", "POST", "/v1/completions", `{"model":"glm"}`, auth, 400, "Field required"},
 		{"no messages", "POST", "/v1/chat/completions", `{"model":"glm"}`, auth, 400, "'messages'"},
 		{"empty prompt", "POST", "/v1/completions", `{"prompt":""}`, auth, 400, "cannot be empty"},
@@ -295,6 +304,150 @@ func TestStreamShape(t *testing.T) {
 }
 
 // Source: docs/vllm.md section 3.3, --stream-interval.
+// Several prompts are choices of one answer, each as if it had come alone.
+func TestSeveralPrompts(t *testing.T) {
+	prompts := []string{"the people", "a list of everything", "winter"}
+	for name, pace := range map[string]*Pace{"engine": nil, "paced": {TTFT: time.Millisecond, ITL: 20 * time.Microsecond}, "unpaced": fast} {
+		t.Run(name, func(t *testing.T) {
+			truth := &timedLog{begun: time.Now()}
+			o := quick("--enable-prompt-tokens-details")
+			o.Pace, o.Speed, o.Truth = pace, 1000, truth
+			_, s := newServer(t, o)
+			ask := func(prompt, more string) string {
+				return call(t, s.Client(), "POST", s.URL+"/v1/completions", `{"prompt":`+prompt+`,"max_tokens":9,"ignore_eos":true,"temperature":0`+more+`}`, "X-Request-Id", "r").body
+			}
+			var want []string
+			promptTokens := 0
+			for _, p := range prompts {
+				a := gjson.Parse(ask(fmt.Sprintf("%q", p), ""))
+				want = append(want, a.Get("choices.0.text").String())
+				promptTokens += int(a.Get("usage.prompt_tokens").Int())
+			}
+			list := `["the people","a list of everything","winter"]`
+			whole := gjson.Parse(ask(list, ""))
+			if whole.Get("id").String() != "cmpl-r" || whole.Get("choices.#").Int() != 3 {
+				t.Errorf("answer %s", whole.Raw)
+			}
+			usage := fmt.Sprintf("%d 27 %d", promptTokens, promptTokens+27)
+			if u := whole.Get("usage"); fmt.Sprintf("%d %d %d", u.Get("prompt_tokens").Int(), u.Get("completion_tokens").Int(), u.Get("total_tokens").Int()) != usage {
+				t.Errorf("usage %s, want %s", u.Raw, usage)
+			}
+			p := parseStream(t, ask(list, `,"stream":true,"stream_options":{"include_usage":true}`))
+			text := make([]string, 3)
+			ends := make([]int, 3)
+			for _, c := range p.chunks {
+				for _, ch := range c.Choices {
+					text[ch.Index] += *ch.Text
+					if ch.FinishReason != nil {
+						ends[ch.Index]++
+					}
+				}
+			}
+			if got := fmt.Sprintf("%d %d %d", p.usage.PromptTokens, p.usage.CompletionTokens, p.usage.TotalTokens); got != usage || !p.done || fmt.Sprint(ends) != "[1 1 1]" {
+				t.Errorf("stream: usage %s, done %t, ends %v", got, p.done, ends)
+			}
+			for i := range want {
+				if got := whole.Get(fmt.Sprintf("choices.%d.text", i)).String(); got != want[i] || text[i] != want[i] {
+					t.Errorf("choice %d: whole %q, streamed %q, want %q", i, got, text[i], want[i])
+				}
+			}
+			ids := map[string]int{}
+			for _, l := range truth.lines {
+				ids[gjson.Get(l, "request_id").String()] += int(gjson.Get(l, "tokens.#").Int())
+			}
+			for _, id := range []string{"cmpl-r-0", "cmpl-r-1", "cmpl-r-2"} {
+				if ids[id] != 18 {
+					t.Errorf("truth of %s: %d tokens, want 18", id, ids[id])
+				}
+			}
+		})
+	}
+}
+
+func TestSeveralPromptsEndWithTheirClient(t *testing.T) {
+	o := quick()
+	o.Pace = &Pace{TTFT: time.Millisecond, ITL: time.Hour}
+	m, s := newServer(t, o)
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, "POST", s.URL+"/v1/completions", strings.NewReader(`{"prompt":["a","b"],"stream":true}`))
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := s.Client().Do(r)
+	require.NoError(t, err)
+	_, err = bufio.NewReader(resp.Body).ReadString('\n')
+	require.NoError(t, err)
+	cancel()
+	resp.Body.Close()
+	for range 1000 {
+		if st := m.Stats(); st.Running == 0 && st.Finished[engine.FinishAbort] == 2 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Errorf("not aborted: %+v", m.Stats())
+}
+
+func TestLogprobs(t *testing.T) {
+	_, s := newServer(t, func() Options { o := quick(); o.Pace = fast; return o }())
+	ask := func(path, body string) string {
+		return call(t, s.Client(), "POST", s.URL+path, body+`,"max_tokens":5,"ignore_eos":true,"temperature":0}`).body
+	}
+	const prompt, chat = `{"prompt":"the people"`, `{"messages":[{"role":"user","content":"the people"}]`
+	whole := gjson.Get(ask("/v1/completions", prompt+`,"logprobs":3`), "choices.0")
+	l := whole.Get("logprobs")
+	text := ""
+	for i, tok := range l.Get("tokens").Array() {
+		if got := l.Get(fmt.Sprintf("text_offset.%d", i)).Int(); int(got) != len(text) {
+			t.Errorf("token %d at %d, want %d", i, got, len(text))
+		}
+		text += tok.String()
+		top := l.Get(fmt.Sprintf("top_logprobs.%d", i)).Map()
+		if p := l.Get(fmt.Sprintf("token_logprobs.%d", i)).Float(); len(top) != 3 || top[tok.String()].Float() != p || !(p < 0 && p > -1) {
+			t.Errorf("token %d, %q: %v of %v", i, tok.String(), p, top)
+		}
+		sum := 0.0
+		for _, p := range top {
+			sum += math.Exp(p.Float())
+		}
+		if sum > 1.0001 {
+			t.Errorf("probabilities sum to %v", sum)
+		}
+	}
+	if text != whole.Get("text").String() || l.Get("tokens.#").Int() != 5 {
+		t.Errorf("tokens %q, text %q", text, whole.Get("text"))
+	}
+	var streamed []string
+	for _, line := range strings.Split(ask("/v1/completions", prompt+`,"logprobs":3,"stream":true,"return_token_ids":true`), "\n") {
+		for _, p := range gjson.Get(strings.TrimPrefix(line, "data: "), "choices.0.logprobs.token_logprobs").Array() {
+			streamed = append(streamed, p.Raw)
+		}
+		if n := gjson.Get(strings.TrimPrefix(line, "data: "), "choices.0.token_ids.#").Int(); strings.Contains(line, "choices") && n != 1 {
+			t.Errorf("token ids in %s", line)
+		}
+	}
+	if got := "[" + strings.Join(streamed, ",") + "]"; got != l.Get("token_logprobs").Raw {
+		t.Errorf("streamed %s, whole %s", got, l.Get("token_logprobs").Raw)
+	}
+	echo := gjson.Get(ask("/v1/completions", prompt+`,"logprobs":0,"echo":true`), "choices.0")
+	if n := echo.Get("logprobs.tokens.#").Int(); n != 7 || echo.Get("logprobs.token_logprobs.0").Type != gjson.Null || !strings.HasPrefix(echo.Get("text").String(), "the people") {
+		t.Errorf("echo: %s", echo.Raw)
+	}
+	c := gjson.Get(ask("/v1/chat/completions", chat+`,"logprobs":true,"top_logprobs":2`), "choices.0")
+	text = ""
+	for _, tok := range c.Get("logprobs.content").Array() {
+		text += tok.Get("token").String()
+		if tok.Get("top_logprobs.#").Int() != 2 || tok.Get("top_logprobs.0.token").String() != tok.Get("token").String() || tok.Get("bytes.#").Int() != int64(len(tok.Get("token").String())) {
+			t.Errorf("token %s", tok.Raw)
+		}
+	}
+	if text != c.Get("message.content").String() {
+		t.Errorf("tokens %q, text %s", text, c.Raw)
+	}
+	if a := ask("/v1/chat/completions", chat); !strings.Contains(a, `"logprobs":null`) {
+		t.Errorf("not asked for: %s", a)
+	}
+}
+
 func TestStreamInterval(t *testing.T) {
 	o := quick("--stream-interval", "8")
 	o.Speed = 1000

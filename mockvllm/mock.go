@@ -44,6 +44,8 @@ type Mock struct {
 	scenario            *Scenario
 	truth               *truthFile
 	pid                 int
+	// tunedMoE is the folder of tiles tuned for the hardware, "" if there is none.
+	tunedMoE string
 
 	driver *driver
 	meter  *meter
@@ -164,7 +166,10 @@ func newMock(o Options, wait func() (waiter, error)) (*Mock, error) {
 		return nil, m.refused(err)
 	}
 	m.scenario.contradict(&m.cfg)
-	m.model, err = model.New(profile, m.cfg, model.Options{Seed: o.Seed, Noise: o.Noise, WarmPageCache: false})
+	if v.AtLeast(vllm.TunedConfigFolderSince) {
+		m.tunedMoE = env[vllm.TunedConfigFolderEnv]
+	}
+	m.model, err = model.New(profile, m.cfg, model.Options{Seed: o.Seed, Noise: o.Noise, TunedMoE: m.tunedMoE != ""})
 	if err != nil {
 		return nil, m.refused(err)
 	}
@@ -490,7 +495,7 @@ func (m *Mock) startupFacts() vllm.StartupFacts {
 		ModelMemoryGiB: m.model.ModelMemoryGiB(), CaptureGiB: m.model.GraphMemoryGiB(),
 		KVMemoryGiB: m.model.KVMemoryGiB(), KVBlocks: m.model.KVBlocks(), KVTokens: int64(m.model.KVTokens()),
 		MaxConcurrency:   m.model.MaxConcurrency(),
-		MoEConfigDefault: m.cfg.Shape.Experts > 0 && m.cfg.Quantization == "",
+		MoEConfigDefault: m.cfg.Shape.Experts > 0 && m.cfg.Quantization == "" && m.tunedMoE == "", MoEConfigFolder: m.tunedMoE,
 	}
 	if m.opt.Port != 0 {
 		f.Port = m.opt.Port

@@ -15,14 +15,13 @@ import (
 // generation is a request for text as read from its body. Fields that vLLM
 // knows and that change nothing here are checked for their type and dropped.
 type generation struct {
-	chat   bool
-	model  string
-	prompt []int32
-	// promptBytes of text were given; 0 for token ids.
+	chat  bool
+	model string
+	// prompts holds one, or several of a completion.
+	prompts [][]int32
 	vllm.SamplingValues
-	hasTemperature bool
-	seed           int64
-	hasSeed        bool
+	seed    int64
+	hasSeed bool
 
 	stream, includeUsage, continuousUsage bool
 
@@ -31,14 +30,15 @@ type generation struct {
 	stopIDs     []int32
 	includeStop bool
 	echo        bool
-	prompts     int // how many the body holds
 	cacheSalt   string
 	requestID   string
 	priority    int
 	noThinking  bool
 	truncate    int
-	// logprobs are asked for.
+	// logprobs: every token comes with its log-probability and those of the
+	// TopLogprobs likeliest.
 	logprobs bool
+	tokenIDs bool
 
 	messages, tools, rawPrompt gjson.Result
 	hasPrompt                  bool
@@ -113,7 +113,7 @@ func parseGeneration(v vllm.Version, body []byte, chat bool) (*generation, *badR
 		case "n":
 			g.N = f.integer(name, val)
 		case "temperature":
-			g.Temperature, g.hasTemperature = f.number(name, val), true
+			g.Temperature = f.number(name, val)
 		case "top_p":
 			g.TopP = f.number(name, val)
 		case "min_p":
@@ -151,7 +151,17 @@ func parseGeneration(v vllm.Version, body []byte, chat bool) (*generation, *badR
 		case "chat_template_kwargs":
 			g.noThinking = val.Get("enable_thinking").Type == gjson.False
 		case "logprobs":
-			g.logprobs = val.Type != gjson.False && !(val.Type == gjson.Number && chat)
+			if chat {
+				g.logprobs = f.boolean(name, val)
+			} else {
+				g.logprobs, g.TopLogprobs = true, f.integer(name, val)
+			}
+		case "top_logprobs":
+			if chat {
+				g.TopLogprobs = f.integer(name, val)
+			}
+		case "return_token_ids":
+			g.tokenIDs = f.boolean(name, val)
 		}
 		return f.err == nil
 	})
@@ -159,6 +169,7 @@ func parseGeneration(v vllm.Version, body []byte, chat bool) (*generation, *badR
 		return nil, invalid(f.err)
 	}
 	g.StreamOptionsWithoutStream = streamOptions && !g.stream
+	g.Chat, g.Logprobs = chat, g.logprobs
 	for _, s := range g.stop {
 		if s == "" {
 			g.EmptyStop = true
@@ -201,58 +212,61 @@ func (g *generation) tokenize() *badRequest {
 		if bad != nil {
 			return bad
 		}
-		g.prompts, g.prompt = 1, ids
-		return g.cut()
+		return g.add(ids)
 	}
 	if !g.hasPrompt {
 		return invalid(&vllm.FieldError{Type: "missing", Loc: []string{"prompt"}, Message: "Field required"})
 	}
-	g.prompts = 1
 	p := g.rawPrompt
-	wrong := invalid(&vllm.FieldError{Type: "string_type", Loc: []string{"prompt", "str"}, Message: "Input should be a valid string"})
-	switch {
-	case p.Type == gjson.String:
-		g.prompt = tokenizer.Encode(p.Str)
-	case p.IsArray():
-		first := p.Get("0")
-		switch {
-		case first.Type == gjson.Number:
-			ids, bad := promptIDs(p)
-			if bad != nil {
-				return bad
-			}
-			g.prompt = ids
-		case first.Type == gjson.String || first.IsArray():
-			if g.prompts = int(p.Get("#").Int()); g.prompts > 1 {
-				return nil
-			}
-			if first.Type == gjson.String {
-				g.prompt = tokenizer.Encode(first.Str)
-				break
-			}
-			ids, bad := promptIDs(first)
-			if bad != nil {
-				return bad
-			}
-			g.prompt = ids
-		case first.Exists():
-			return wrong
-		}
-	default:
-		return wrong
+	if !p.IsArray() || p.Get("0").Type == gjson.Number {
+		return g.addPrompt(p)
 	}
-	return g.cut()
+	var bad *badRequest
+	p.ForEach(func(_, one gjson.Result) bool {
+		bad = g.addPrompt(one)
+		return bad == nil
+	})
+	if bad == nil && len(g.prompts) == 0 {
+		bad = refusal(vllm.EmptyPromptMessage)
+	}
+	return bad
 }
 
-// cut keeps the end of a prompt that is to be truncated, and refuses none.
-func (g *generation) cut() *badRequest {
-	if n := g.truncate; n > 0 && len(g.prompt) > n {
-		g.prompt = append([]int32(nil), g.prompt[len(g.prompt)-n:]...)
+// addPrompt takes one prompt, a string or a list of token ids.
+func (g *generation) addPrompt(p gjson.Result) *badRequest {
+	switch {
+	case p.Type == gjson.String:
+		return g.add(tokenizer.Encode(p.Str))
+	case p.IsArray():
+		ids, bad := promptIDs(p)
+		if bad != nil {
+			return bad
+		}
+		return g.add(ids)
 	}
-	if len(g.prompt) == 0 {
+	return invalid(&vllm.FieldError{Type: "string_type", Loc: []string{"prompt", "str"}, Message: "Input should be a valid string"})
+}
+
+// add keeps a prompt, or the end of one that is to be truncated, and refuses
+// none.
+func (g *generation) add(ids []int32) *badRequest {
+	if n := g.truncate; n > 0 && len(ids) > n {
+		ids = append([]int32(nil), ids[len(ids)-n:]...)
+	}
+	if len(ids) == 0 {
 		return refusal(vllm.EmptyPromptMessage)
 	}
+	g.prompts = append(g.prompts, ids)
 	return nil
+}
+
+// promptTokens sums over the prompts.
+func (g *generation) promptTokens() int {
+	n := 0
+	for _, p := range g.prompts {
+		n += len(p)
+	}
+	return n
 }
 
 func promptIDs(p gjson.Result) ([]int32, *badRequest) {

@@ -358,7 +358,7 @@ func (r *Rule) matches(seed uint64, index int, g *generation, requestID string) 
 		m.Endpoint == "chat" && !g.chat, m.Endpoint == "completions" && g.chat,
 		m.Stream != nil && *m.Stream != g.stream,
 		!strings.HasPrefix(requestID, m.RequestID),
-		len(g.prompt) < m.MinPromptTokens:
+		g.promptTokens() < m.MinPromptTokens:
 		return false
 	}
 	return true

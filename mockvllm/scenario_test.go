@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tidwall/gjson"
 
+	"github.com/glm46/glm46/mockvllm/engine"
 	"github.com/glm46/glm46/mockvllm/tokenizer"
 	"github.com/glm46/glm46/mockvllm/vllm"
 )
@@ -156,6 +158,26 @@ func TestRequestFaults(t *testing.T) {
 	}
 }
 
+// Every request for text has its line, however it ended.
+func TestTruthOfAClientThatLeftEarly(t *testing.T) {
+	truth := &timedLog{begun: time.Now()}
+	o := quick()
+	o.Truth = truth
+	o.Scenario = scenario(t, "requests:\n- delay: 1h")
+	_, s := newServer(t, o)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err := callErr(ctx, s.Client(), "POST", s.URL+"/v1/completions", `{"prompt":"x"}`, "X-Request-Id", "left")
+	require.Error(t, err)
+	for range 1000 {
+		if truth.count(`"request_id":"cmpl-left"`) == 1 && truth.count(`"tokens":[],"end":"abort"`) == 1 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Errorf("truth: %q", truth.lines)
+}
+
 func TestResetIsATCPReset(t *testing.T) {
 	_, url, _ := withRule(t, nil, `{at_token: 2, reset: true}`)
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
@@ -184,7 +206,7 @@ requests:
 		}
 		return 0
 	}
-	plain, chat := &generation{prompt: make([]int32, 5)}, &generation{chat: true}
+	plain, chat := &generation{prompts: [][]int32{make([]int32, 5)}}, &generation{chat: true}
 	for _, c := range []struct {
 		index int
 		g     *generation
@@ -192,7 +214,7 @@ requests:
 		want  int
 	}{
 		{0, plain, "", 0}, {1, plain, "", 501}, {3, plain, "", 501}, {10, plain, "", 502}, {12, plain, "", 0}, {20, plain, "", 502}, {25, plain, "", 0},
-		{0, chat, "slow-1", 503}, {0, plain, "slow-1", 0}, {0, chat, "x", 0}, {0, &generation{prompt: make([]int32, 60)}, "", 505},
+		{0, chat, "slow-1", 503}, {0, plain, "slow-1", 0}, {0, chat, "x", 0}, {0, &generation{prompts: [][]int32{make([]int32, 60)}}, "", 505},
 	} {
 		if got := status(c.index, c.g, c.id); got != c.want {
 			t.Errorf("request %d, %q: %d, want %d", c.index, c.id, got, c.want)
@@ -253,6 +275,19 @@ func TestStartFaults(t *testing.T) {
 		}
 		if _, ok := log.first("Application startup complete"); ok {
 			t.Errorf("%s: says that it started", c.text)
+		}
+	}
+	// Wherever in the phase the memory runs out, its log says that it was capturing.
+	for _, at := range []string{"0", "0.2", "0.5", "0.7", "1"} {
+		_, log, _ := start(t, "start: {fail: oom_capture, at: "+at+"}")
+		scanner := vllm.LogScanner{}
+		for _, l := range log.lines {
+			for _, line := range strings.Split(strings.TrimSuffix(l, "\n"), "\n") {
+				scanner.Line(line)
+			}
+		}
+		if got := scanner.Facts().RootCause.Class; got != vllm.ClassOOMCapture {
+			t.Errorf("oom_capture at %s reads as %s", at, got)
 		}
 	}
 	_, log, err := start(t, "start: {hang: capture}")
@@ -343,6 +378,34 @@ func TestSlowdown(t *testing.T) {
 	}
 }
 
+// A folder of tuned tiles makes the experts faster, where the version reads it.
+func TestTunedTiles(t *testing.T) {
+	for _, c := range []struct {
+		version, folder string
+		tuned           bool
+	}{{"0.11.1", "/tiles", true}, {"0.11.1", "", false}, {"0.10.1", "/tiles", false}} {
+		log := &timedLog{begun: time.Now()}
+		o := quick()
+		o.Version, o.Log, o.Environ = c.version, log, []string{"VLLM_TUNED_CONFIG_FOLDER=" + c.folder}
+		m := startMock(t, o)
+		step := m.Model().Step(&engine.StepShape{Decodes: 8, DecodeTokens: 8, ContextTokens: 8000, LogitRows: 8, Sampled: 8, UniformDecode: true})
+		plain := startMock(t, quick()).Model().Step(&engine.StepShape{Decodes: 8, DecodeTokens: 8, ContextTokens: 8000, LogitRows: 8, Sampled: 8, UniformDecode: true})
+		want := time.Duration(0)
+		if c.tuned {
+			want = time.Duration(math.Round(89 * (100.1 - 95.6) * 1000)) // docs/timing-model.md, table of experts at 8 tokens
+		}
+		if got := plain - step; got < want-time.Microsecond || got > want+time.Microsecond {
+			t.Errorf("%+v: %v faster, want %v", c, got, want)
+		}
+		if got := log.count("Using default MoE config") == 0; got != c.tuned {
+			t.Errorf("%+v: no warning: %t", c, got)
+		}
+		if got := log.count("Using configuration from /tiles/E=160,N=192,device_name=NVIDIA_H200.json for MoE layer.") > 0; got != c.tuned {
+			t.Errorf("%+v: names the file: %t", c, got)
+		}
+	}
+}
+
 func TestContradictionAndFailingReset(t *testing.T) {
 	o := quick("--kv-cache-dtype", "fp8")
 	log := &timedLog{begun: time.Now()}
@@ -419,8 +482,15 @@ func FuzzBody(f *testing.F) {
 		if (g == nil) == (bad == nil) {
 			t.Fatal("want either a request or a refusal")
 		}
-		if g != nil && g.prompts == 1 && len(g.prompt) == 0 {
-			t.Fatal("no prompt")
+		if g != nil {
+			if len(g.prompts) == 0 {
+				t.Fatal("no prompt")
+			}
+			for _, p := range g.prompts {
+				if len(p) == 0 {
+					t.Fatal("an empty prompt")
+				}
+			}
 		}
 		if bad != nil && bad.message == "" {
 			t.Fatal("a refusal without words")

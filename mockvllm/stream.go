@@ -38,6 +38,14 @@ type stream struct {
 	held []byte
 	// body and thought collect the text when not streamed.
 	body, thought []byte
+	// lead is an echoed prompt, in front of the first text.
+	lead []byte
+	// all collects the tokens when not streamed, where they are told of; offset
+	// is the characters told of so far.
+	all    []int32
+	offset int
+	// part: one of several choices. Who puts the answer together ends it.
+	part bool
 
 	tokens     int // given to the client so far
 	cached     int
@@ -89,10 +97,14 @@ func (s *stream) accept(em *engine.Emission) (stop bool) {
 	if em.First == 0 {
 		s.cached = em.CachedTokens
 		if s.frames != nil && s.frames.Role != nil && em.Tokens > 0 {
-			s.event(s.frames.Role)
+			role := s.frames.Role
+			if s.gen.tokenIDs {
+				role = s.withPromptIDs(role)
+			}
+			s.event(role)
 		}
 		if s.gen.echo && !s.gen.chat {
-			s.echo()
+			s.lead = s.promptText()
 		}
 	}
 	if s.interval > 1 && s.frames != nil {
@@ -128,18 +140,20 @@ func (s *stream) acceptPart(em *engine.Emission) (stop bool) {
 		}
 	}
 	thinking := em.First < s.reasoning
+	first, echo := s.tokens, len(s.lead) > 0
 	switch {
 	case len(s.gen.stop) > 0:
 		shown, stopped := s.hold(ids, &finish)
 		stop = stop || stopped && em.Finish == engine.FinishNone
 		if s.frames == nil {
-			s.collected(thinking, append(*s.collector(thinking), s.held[:shown]...))
+			s.collected(thinking, append(append(*s.collector(thinking), s.lead...), s.held[:shown]...))
 		} else {
-			s.token = append(tokenizer.AppendJSON(append(s.token[:0], '"'), s.held[:shown]), '"')
+			s.token = tokenizer.AppendJSON(append(s.token[:0], '"'), s.lead)
+			s.token = append(tokenizer.AppendJSON(s.token, s.held[:shown]), '"')
 		}
 		s.held = append(s.held[:0], s.held[shown:]...)
 	case s.frames == nil:
-		to := *s.collector(thinking)
+		to := append(*s.collector(thinking), s.lead...)
 		s.tokens += len(ids)
 		for _, id := range ids {
 			to = s.text.Append(to, id)
@@ -150,6 +164,9 @@ func (s *stream) acceptPart(em *engine.Emission) (stop bool) {
 		s.collected(thinking, to)
 	default:
 		s.token = append(s.token[:0], '"')
+		if echo {
+			s.token = tokenizer.AppendJSON(s.token, s.lead)
+		}
 		s.tokens += len(ids)
 		for _, id := range ids {
 			s.appendToken(id)
@@ -163,8 +180,11 @@ func (s *stream) acceptPart(em *engine.Emission) (stop bool) {
 		// The other end-of-sequence ids are stop tokens to vLLM.
 		s.stopReason = strconv.Itoa(int(ids[len(ids)-1]))
 	}
+	s.lead = nil
 	if s.frames != nil {
-		s.textEvent(thinking, finish)
+		s.textEvent(thinking, finish, ids, first, echo)
+	} else if s.annotated() {
+		s.all = append(s.all, ids...)
 	}
 	if finish != engine.FinishNone {
 		s.finish = finish
@@ -278,8 +298,9 @@ func (s *stream) usage(completion int) vllm.Usage {
 	}
 }
 
-// textEvent appends the event that carries s.token.
-func (s *stream) textEvent(thinking bool, finish engine.FinishReason) {
+// textEvent appends the event that carries s.token, the text of ids at output
+// positions from on, and of the prompt before them if that is echoed.
+func (s *stream) textEvent(thinking bool, finish engine.FinishReason, ids []int32, from int, echo bool) {
 	f := s.frames
 	start := s.open()
 	switch {
@@ -291,6 +312,9 @@ func (s *stream) textEvent(thinking bool, finish engine.FinishReason) {
 		s.pending = f.LastReasoning.AppendLast(s.pending, s.token, finishJSON[finish], s.stopJSON())
 	default:
 		s.pending = f.Last.AppendLast(s.pending, s.token, finishJSON[finish], s.stopJSON())
+	}
+	if s.annotated() {
+		s.annotate(start, ids, from, echo)
 	}
 	s.close(start, s.tokens)
 }
@@ -359,7 +383,7 @@ func (s *stream) event(e []byte) {
 
 // end appends what follows the last token.
 func (s *stream) end() {
-	if s.frames == nil {
+	if s.frames == nil || s.part {
 		return
 	}
 	if s.gen.includeUsage && !s.hidesUsage() {
@@ -376,33 +400,37 @@ func (s *stream) end() {
 func (s *stream) fail(f failure) {
 	s.err = &f
 	s.stopped = true
-	if s.frames != nil {
+	if s.frames != nil && !s.part {
 		start := s.open()
 		s.pending = append(s.pending, vllm.ErrorEvents(s.version, f.status, f.typ, f.message)...)
 		s.seal(start)
 	}
 }
 
-// echo gives the prompt back before the answer.
-func (s *stream) echo() {
+// promptText gives the prompt back.
+func (s *stream) promptText() []byte {
 	var st tokenizer.Stream
 	var text []byte
 	for _, id := range s.req.Prompt {
 		text = st.Append(text, id)
 	}
-	text = st.Flush(text)
-	if s.frames == nil {
-		s.body = append(s.body, text...)
-		return
+	return st.Flush(text)
+}
+
+// choice is what an answer that is not streamed says of this stream.
+func (s *stream) choice() vllm.Choice {
+	c := vllm.Choice{Text: string(s.body), Reasoning: string(s.thought), FinishReason: s.finish.String(), StopReason: s.stopReason}
+	echo := s.gen.echo && !s.gen.chat
+	if s.gen.logprobs {
+		c.Logprobs = string(s.appendLogprobs(nil, s.all, 0, echo))
 	}
-	s.token = append(tokenizer.AppendJSON(append(s.token[:0], '"'), text), '"')
-	s.textEvent(false, engine.FinishNone)
+	if s.gen.tokenIDs {
+		c.TokenIDs, c.PromptTokenIDs = string(appendIDs(nil, s.all)), string(appendIDs(nil, s.req.Prompt))
+	}
+	return c
 }
 
 // answer is the body of an answer that is not streamed.
 func (s *stream) answer() []byte {
-	return vllm.AnswerBody(s.version, vllm.Answer{
-		FrameHead: s.head, Text: string(s.body), Reasoning: string(s.thought),
-		FinishReason: s.finish.String(), StopReason: s.stopReason, Usage: s.usage(s.toldTokens()),
-	})
+	return vllm.AnswerBody(s.version, vllm.Answer{FrameHead: s.head, Choices: []vllm.Choice{s.choice()}, Usage: s.usage(s.toldTokens())})
 }

@@ -93,7 +93,7 @@ func BenchmarkPrepare(b *testing.B) {
 				if bad != nil {
 					b.Fatal(bad)
 				}
-				m.newStream(x, g, time.Time{}, 5)
+				m.newStreams(x, g, time.Time{}, 5)
 			}
 		})
 	}

@@ -337,7 +337,7 @@ func mismatch(plan vllm.ModelShape, profile model.Shape) string {
 }
 
 func tunedTiles(c experiment.Cell) bool {
-	return slices.ContainsFunc(c.ServerEnv, func(e experiment.EnvVar) bool { return e.Name == "VLLM_TUNED_CONFIG_FOLDER" && e.Value != "" })
+	return slices.ContainsFunc(c.ServerEnv, func(e experiment.EnvVar) bool { return e.Name == vllm.TunedConfigFolderEnv && e.Value != "" })
 }
 
 func assumptions(m *model.Model, cfg vllm.EngineConfig) string {

@@ -20,9 +20,20 @@ type boundSocket struct {
 	port int
 }
 
+// portError is a port that no machine has. vLLM's parser takes it and binding
+// fails with a traceback; here it is a wrong flag.
+type portError struct{ port int }
+
+func (e *portError) Error() string {
+	return fmt.Sprintf("argument --port: invalid value %d: want 0 to 65535", e.port)
+}
+
 // bind takes the address. Without --host it is 127.0.0.1, where vLLM would take
 // all interfaces: a mock has no business on a network.
 func bind(a vllm.ServeArgs) (*boundSocket, error) {
+	if a.Port < 0 || a.Port > 65535 {
+		return nil, &portError{a.Port}
+	}
 	if a.UDS != "" {
 		return &boundSocket{fd: -1, uds: a.UDS, port: a.Port}, nil
 	}

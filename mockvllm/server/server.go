@@ -108,6 +108,10 @@ func (o Options) serve(ctx context.Context, v vllm.Version, mo mockvllm.Options)
 	}
 	// vLLM binds its port before the engine starts and listens after.
 	sock, bindErr := bind(args)
+	var wrongPort *portError
+	if errors.As(bindErr, &wrongPort) {
+		return o.usage(wrongPort.Error())
+	}
 	if bindErr == nil {
 		defer sock.close()
 		mo.Port = sock.port

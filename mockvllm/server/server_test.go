@@ -66,6 +66,8 @@ func TestRefusals(t *testing.T) {
 		{"too long", serveArgs("--max-model-len", "300000"), nil, 1, "User-specified max_model_len (300000) is greater"},
 		{"no room", serveArgs("--gpu-memory-utilization", "0.5"), nil, 1, "No available memory for the cache blocks"},
 		{"KV too small", serveArgs("--gpu-memory-utilization", "0.66"), nil, 1, "To serve at least one request"},
+		{"port", serveArgs("--port", "99999"), nil, 2, "argument --port: invalid value 99999: want 0 to 65535"},
+		{"port below 0", serveArgs("--port=-1"), nil, 2, "argument --port: invalid value -1"},
 		{"mock flag", serveArgs("--mock-sped", "2"), nil, 2, "unknown flag --mock-sped"},
 		{"speed", serveArgs("--mock-speed", "fast"), nil, 2, "--mock-speed: want a number"},
 		{"speed of nothing", serveArgs("--mock-speed"), nil, 2, "argument --mock-speed"},
@@ -82,7 +84,7 @@ func TestRefusals(t *testing.T) {
 			cancel() // what starts after all stops at once
 			args := c.args
 			if len(args) > 0 && args[0] == "serve" {
-				args = append(args, "--port", "0")
+				args = append([]string{"serve", "--port", "0"}, args[1:]...)
 			}
 			code := Main(ctx, Options{Args: args, Stdout: &out, Stderr: &errs, Environ: c.env})
 			if code != c.code || !strings.Contains(out.String()+errs.String(), c.want) {

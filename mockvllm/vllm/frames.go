@@ -48,6 +48,8 @@ type FrameHead struct {
 	// Fingerprint is system_fingerprint ("" where the version has none; see
 	// Fingerprint).
 	Fingerprint string
+	// Index of the choice.
+	Index int
 }
 
 // TextFrame holds the parts of one event around its text: Prefix, the JSON
@@ -242,7 +244,7 @@ func completionFrames(v Version, h FrameHead) StreamFrames {
 	if h.Fingerprint != "" {
 		print = `,"system_fingerprint":` + quoteJSON(h.Fingerprint)
 	}
-	prefix := []byte(open + `{"index":0,"text":`)
+	prefix := []byte(open + `{"index":` + strconv.Itoa(h.Index) + `,"text":`)
 	mid := `,"logprobs":null,"finish_reason":`
 	f := StreamFrames{
 		Text: TextFrame{Prefix: prefix, Suffix: []byte(mid + `null,"stop_reason":null` + ids + `}],"usage":null}` + "\n\n")},
@@ -294,14 +296,27 @@ func (f *StreamFrames) AppendWithUsage(dst, event []byte, u Usage) []byte {
 // Answer is what a non-stream answer says.
 type Answer struct {
 	FrameHead
+	// Choices has one, or several of a completion.
+	Choices []Choice
+	Usage   Usage
+}
+
+// Choice of an answer. What is JSON and empty is null.
+type Choice struct {
 	Text string
 	// Reasoning is the thinking of a chat, "" if none.
 	Reasoning string
 	// FinishReason "stop", "length" or "abort".
 	FinishReason string
-	// StopReason is the JSON of stop_reason; "" is null.
-	StopReason string
-	Usage      Usage
+	// JSON: stop_reason, logprobs, and where asked for the ids of the tokens.
+	StopReason, Logprobs, TokenIDs, PromptTokenIDs string
+}
+
+func orNull(json string) string {
+	if json == "" {
+		return "null"
+	}
+	return json
 }
 
 // AnswerBody is the JSON of a non-stream answer of version v, nulls included.
@@ -309,29 +324,36 @@ type Answer struct {
 // Source: docs/vllm.md section 3.4.
 func AnswerBody(v Version, a Answer) []byte {
 	s := styleOf(v)
-	stop := a.StopReason
-	if stop == "" {
-		stop = "null"
-	}
 	var b bytes.Buffer
+	object := "text_completion"
 	if a.Chat {
-		b.WriteString(a.head("chat.completion"))
-		b.WriteString(`{"index":0,"message":` + chatMessage(s, a))
-	} else {
-		b.WriteString(a.head("text_completion"))
-		b.WriteString(`{"index":0,"text":` + quoteJSON(a.Text))
+		object = "chat.completion"
 	}
-	fmt.Fprintf(&b, `,"logprobs":null,"finish_reason":%s,"stop_reason":%s`, quoteJSON(a.FinishReason), stop)
-	if s.tokenIDs {
-		b.WriteString(`,"token_ids":null`)
-	}
-	if !a.Chat {
-		b.WriteString(`,"prompt_logprobs":null`)
-		if s.tokenIDs {
-			b.WriteString(`,"prompt_token_ids":null`)
+	b.WriteString(a.head(object))
+	promptIDs := "null" // of a chat: it has one choice
+	for i, c := range a.Choices {
+		if i > 0 {
+			b.WriteByte(',')
 		}
+		promptIDs = orNull(c.PromptTokenIDs)
+		if a.Chat {
+			b.WriteString(`{"index":0,"message":` + chatMessage(s, c))
+		} else {
+			fmt.Fprintf(&b, `{"index":%d,"text":%s`, i, quoteJSON(c.Text))
+		}
+		fmt.Fprintf(&b, `,"logprobs":%s,"finish_reason":%s,"stop_reason":%s`, orNull(c.Logprobs), quoteJSON(c.FinishReason), orNull(c.StopReason))
+		if s.tokenIDs {
+			b.WriteString(`,"token_ids":` + orNull(c.TokenIDs))
+		}
+		if !a.Chat {
+			b.WriteString(`,"prompt_logprobs":null`)
+			if s.tokenIDs {
+				b.WriteString(`,"prompt_token_ids":` + promptIDs)
+			}
+		}
+		b.WriteByte('}')
 	}
-	b.WriteString("}]")
+	b.WriteByte(']')
 	if s.tokenIDs {
 		print := "null"
 		if a.Fingerprint != "" {
@@ -344,7 +366,7 @@ func AnswerBody(v Version, a Answer) []byte {
 	if a.Chat {
 		b.WriteString(`,"prompt_logprobs":null`)
 		if s.tokenIDs {
-			b.WriteString(`,"prompt_token_ids":null`)
+			b.WriteString(`,"prompt_token_ids":` + promptIDs)
 		}
 		if s.promptText {
 			b.WriteString(`,"prompt_text":null`)
@@ -358,7 +380,7 @@ func AnswerBody(v Version, a Answer) []byte {
 }
 
 // chatMessage is the message object of a chat answer.
-func chatMessage(s frameStyle, a Answer) string {
+func chatMessage(s frameStyle, a Choice) string {
 	reasoning := "null"
 	if a.Reasoning != "" {
 		reasoning = quoteJSON(a.Reasoning)

@@ -94,9 +94,9 @@ func TestFrames(t *testing.T) {
 				}
 			}
 			b.WriteString(text)
-			answer := Answer{FrameHead: head, Text: "done", FinishReason: "stop", Usage: Usage{PromptTokens: 7, CompletionTokens: 4}}
+			answer := Answer{FrameHead: head, Choices: []Choice{{Text: "done", FinishReason: "stop"}}, Usage: Usage{PromptTokens: 7, CompletionTokens: 4}}
 			if chat {
-				answer.Reasoning = "because"
+				answer.Choices[0].Reasoning = "because"
 			}
 			body := AnswerBody(v, answer)
 			if !json.Valid(body) {

@@ -14,6 +14,9 @@ type SamplingValues struct {
 	TopK                                  int
 	Presence, Frequency, Repetition       float64
 	EmptyStop, StreamOptionsWithoutStream bool
+	// Logprobs are asked for, with those of the TopLogprobs likeliest tokens.
+	Chat, Logprobs bool
+	TopLogprobs    int
 }
 
 // DefaultSamplingValues are those of a request that says nothing.
@@ -31,6 +34,12 @@ func SamplingError(v Version, s SamplingValues) string {
 	switch {
 	case s.StreamOptionsWithoutStream:
 		return "Stream options can only be defined when `stream=True`."
+	case s.TopLogprobs < 0 && s.Chat && !(s.TopLogprobs == -1 && v.AtLeast("0.11.0")):
+		return "`top_logprobs` must be a positive value."
+	case s.Chat && s.TopLogprobs != 0 && !s.Logprobs:
+		return "when using `top_logprobs`, `logprobs` must be set to true."
+	case s.TopLogprobs < 0 && !s.Chat && !(s.TopLogprobs == -1 && v.AtLeast("0.11.0")):
+		return "`logprobs` must be a positive value."
 	case s.N < 1:
 		return fmt.Sprintf("n must be at least 1, got %d.", s.N)
 	case s.Presence < -2 || s.Presence > 2:
@@ -59,6 +68,22 @@ func SamplingError(v Version, s SamplingValues) string {
 		return "stop cannot contain an empty string."
 	}
 	return ""
+}
+
+// LogprobsError is the message of the 400 for more log-probabilities than
+// --max-logprobs allows; "" if they are allowed. -1 asks for the whole
+// vocabulary, and allows it as a maximum.
+//
+// Source: vLLM 0.11.1, vllm/v1/engine/processor.py _validate_logprobs.
+func LogprobsError(c EngineConfig, asked int) string {
+	most := c.MaxLogprobs
+	if asked == -1 {
+		asked = c.Shape.VocabSize
+	}
+	if most == -1 || asked <= most {
+		return ""
+	}
+	return fmt.Sprintf("Requested sample logprobs of %d, which is greater than max allowed: %d", asked, most)
 }
 
 // Messages of refusals that no version words differently.

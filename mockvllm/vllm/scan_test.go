@@ -30,9 +30,6 @@ func TestFailuresRoundTrip(t *testing.T) {
 						b.WriteString(l.Render(v, c, noon))
 					}
 				}
-				if class == ClassOOMCapture && len(c.CaptureSizes) > 0 {
-					b.WriteString("Capturing CUDA graphs (decode, FULL):  10%|#         | 5/51 [00:01<00:10,  4.2it/s]\n")
-				}
 				b.WriteString(renderAll(v, c, FailureLines(v, c, class, FailureFacts{PID: 1, Rank: 2})))
 				got := scanText(b.String())
 				if got.RootCause.Class != class || got.RootCause.Echo || got.Started {

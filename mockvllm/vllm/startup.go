@@ -9,6 +9,15 @@ import (
 	"time"
 )
 
+// TunedConfigFolderEnv names a folder of tile files for the experts' kernels, which
+// is looked at before vLLM's own since TunedConfigFolderSince.
+//
+// Source: vLLM 0.10.2, vllm/model_executor/layers/fused_moe/fused_moe.py, get_moe_configs.
+const (
+	TunedConfigFolderEnv   = "VLLM_TUNED_CONFIG_FOLDER"
+	TunedConfigFolderSince = "0.10.2"
+)
+
 // StartupFacts are the numbers a start prints. Zero values are left out of the
 // log where vLLM would not print the line either.
 type StartupFacts struct {
@@ -35,6 +44,8 @@ type StartupFacts struct {
 	MaxConcurrency float64
 	// MoEConfigDefault: no tuned tile file for this shape and GPU.
 	MoEConfigDefault bool
+	// MoEConfigFolder holds a tuned tile file of one's own; "" if there is none.
+	MoEConfigFolder string
 	// DeviceName as in the tile file's name; "" is NVIDIA_H200.
 	DeviceName string
 	// DevMode: VLLM_SERVER_DEV_MODE=1.
@@ -244,13 +255,17 @@ func (s *startup) compile() {
 
 func (s *startup) profile() {
 	s.in(PhaseProfile, 0.5)
-	if s.f.MoEConfigDefault && s.c.Shape.Experts > 0 {
+	if s.c.Shape.Experts > 0 && (s.f.MoEConfigDefault || s.f.MoEConfigFolder != "") {
 		e, n := s.c.Shape.Experts, s.c.Shape.MoEIntermediateSize/max(1, s.c.TensorParallelSize)
 		if s.c.EnableExpertParallel {
 			e, n = s.c.Shape.Experts/s.c.workers(), s.c.Shape.MoEIntermediateSize
 		}
 		name := fmt.Sprintf("E=%d,N=%d,device_name=%s.json", e, n, s.f.DeviceName)
-		s.all("WARNING", "fused_moe.py:875", "Using default MoE config. Performance might be sub-optimal! Config file not found at ['/usr/local/lib/python3.12/dist-packages/vllm/model_executor/layers/fused_moe/configs/%s']", name)
+		if s.f.MoEConfigFolder != "" {
+			s.all("INFO", "fused_moe.py:865", "Using configuration from %s/%s for MoE layer.", strings.TrimSuffix(s.f.MoEConfigFolder, "/"), name)
+		} else {
+			s.all("WARNING", "fused_moe.py:875", "Using default MoE config. Performance might be sub-optimal! Config file not found at ['/usr/local/lib/python3.12/dist-packages/vllm/model_executor/layers/fused_moe/configs/%s']", name)
+		}
 	}
 	if strings.HasPrefix(s.c.KVCacheDtype, "fp8") {
 		s.all("WARNING", "kv_cache.py:109", "Using KV cache scaling factor 1.0 for fp8_e4m3. If this is unintended, verify that k/v_scale scaling factors are properly set in the checkpoint.")
@@ -290,23 +305,24 @@ func (s *startup) capture() {
 	if sizes == 0 {
 		return
 	}
-	bar := func(from, to float64, title string, n int, d time.Duration) {
+	bar := func(to float64, title string, n int, d time.Duration) {
 		rate := 0.0
 		if d > 0 {
 			rate = float64(n) / d.Seconds()
 		}
+		s.bar("\r%s   0%%|          | 0/%d [00:00<?, ?it/s]", title, n)
 		s.in(PhaseCapture, to)
-		s.bar("\r%s   0%%|          | 0/%d [00:00<?, ?it/s]\r%s 100%%|██████████| %d/%d [%s<00:00, %5.2fit/s]", title, n, title, n, n, clock(d), rate)
+		s.bar("\r%s 100%%|██████████| %d/%d [%s<00:00, %5.2fit/s]", title, n, n, clock(d), rate)
 	}
-	s.in(PhaseCapture, 0)
+	// The bar shows itself before anything is captured: at the end of profiling.
 	switch {
 	case s.c.CUDAGraphMode == "FULL_AND_PIECEWISE":
-		bar(0, 0.5, "Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):", sizes, s.f.CaptureTime/2)
-		bar(0.5, 0.98, "Capturing CUDA graphs (decode, FULL):", sizes, s.f.CaptureTime/2)
+		bar(0.5, "Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):", sizes, s.f.CaptureTime/2)
+		bar(0.98, "Capturing CUDA graphs (decode, FULL):", sizes, s.f.CaptureTime/2)
 	case s.v.AtLeast("0.11.0"):
-		bar(0, 0.98, "Capturing CUDA graphs (mixed prefill-decode, "+s.c.CUDAGraphMode+"):", sizes, s.f.CaptureTime)
+		bar(0.98, "Capturing CUDA graphs (mixed prefill-decode, "+s.c.CUDAGraphMode+"):", sizes, s.f.CaptureTime)
 	default:
-		bar(0, 0.98, "Capturing CUDA graph shapes:", sizes, s.f.CaptureTime)
+		bar(0.98, "Capturing CUDA graph shapes:", sizes, s.f.CaptureTime)
 	}
 	s.in(PhaseCapture, 1)
 	s.all("INFO", "gpu_model_runner.py:4017", "Graph capturing finished in %.0f secs, took %.2f GiB", s.f.CaptureTime.Seconds(), s.f.CaptureGiB)
