@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tidwall/gjson"
+
+	"github.com/glm46/glm46/harness/quality"
 )
 
 // program is the real binary, built once.
@@ -287,4 +289,61 @@ func TestWalltime(t *testing.T) {
 	_, stderr := s.run(5, []string{"GLM46_WALLTIME_S=6"}, "run", "--exp", "5B", "--mock", "--mock-speed", "10", "--no-certificate")
 	require.Contains(t, stderr, "walltime")
 	s.run(0, nil, append([]string{"run", "--exp", "5B"}, fast...)...)
+}
+
+// script writes a scenario in which the mock answers the items of the quality
+// check, some of them wrongly.
+func (s *site) script(wrong int) (path string) {
+	type rule struct {
+		Match  map[string]string `json:"match"`
+		Answer string            `json:"answer"`
+	}
+	var rules []rule
+	for i, it := range quality.Items(0) {
+		answer := it.Want
+		if i < wrong {
+			answer = "none"
+		}
+		const unique = 60 // bytes of the prompt's end
+		rules = append(rules, rule{map[string]string{"prompt_ends": it.Prompt[max(0, len(it.Prompt)-unique):]}, " " + answer + it.Stop})
+	}
+	data, err := json.Marshal(map[string]any{"version": 1, "requests": rules})
+	require.NoError(s.t, err)
+	path = filepath.Join(s.dir, fmt.Sprintf("answers-%d.json", wrong))
+	require.NoError(s.t, os.WriteFile(path, data, 0o600))
+	return path
+}
+
+func TestAnswersAreChecked(t *testing.T) {
+	s := newSite(t)
+	run := func(code int, args ...string) (stdout, stderr string) {
+		return s.run(code, nil, append([]string{"run", "--concurrency", "4", "--num-samples", "4", "--mock", "--mock-speed", "500", "--no-certificate"}, args...)...)
+	}
+	run(0, "--exp", "1A", "--results", "unasked")
+	starts, err := filepath.Glob(filepath.Join(s.dir, "unasked", "1A", "8k", "*", "c4", "run.json"))
+	require.NoError(t, err)
+	require.Len(t, starts, 1)
+	record, err := os.ReadFile(starts[0])
+	require.NoError(t, err)
+	require.Contains(t, gjson.GetBytes(record, "validity.details.quality_degraded").Str, "not_checked: the mock has no model")
+
+	_, stderr := run(0, "--exp", "5B", "--quality", "on", "--mock-scenario", s.script(0))
+	require.Contains(t, stderr, "quality: passed, 22 of 22 items right, is the reference")
+	// Wrong by itself; then right enough by itself, but not beside the reference.
+	stdout, _ := run(3, "--exp", "1A", "--quality", "on", "--mock-scenario", s.script(8))
+	require.Contains(t, stdout, "quality_degraded")
+	require.Contains(t, stdout, "14 of 22 items answered rightly")
+	run(3, "--exp", "1B", "--quality", "on", "--mock-scenario", s.script(5))
+	start := s.starts("1B")[0]
+	require.Equal(t, "degraded", gjson.Get(start, "quality.status").Str)
+	require.Equal(t, int64(5), gjson.Get(start, "quality.reference.lost").Int())
+
+	stdout, _ = s.run(0, nil, "report", "results", "--measured")
+	require.Contains(t, stdout, "not valid (quality_degraded)")
+	require.Contains(t, stdout, "answers: passed, 22 of 22 items right, is the reference")
+	s.run(2, nil, "compare", "5B", "1B")
+	stdout, _ = s.run(0, nil, "compare", "5B", "1B", "--include-invalid")
+	require.Contains(t, stdout, "answers of 1B: degraded, 17 of 22 items right")
+	require.NotContains(t, stdout, "better")
+	s.run(2, nil, "run", "--exp", "1A", "--mock", "--quality", "maybe")
 }

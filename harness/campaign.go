@@ -86,6 +86,7 @@ func Run(ctx context.Context, o Options) (*Outcome, error) {
 			return nil, err
 		}
 	}
+	c.judgeAgain()
 	c.outcome.Code = exitCode(c.outcome.Cells)
 	return c.outcome, nil
 }

@@ -99,7 +99,8 @@ func (c *campaign) level(ctx context.Context, j *job, srv *server, level experim
 		return nil, err
 	}
 	gpu, gpus, energy := c.gpuFacts(srv.telemetry, out.Clock)
-	finished, err := load.Finish(srv.target, spec, out, records, load.FinishInput{GPU: gpu, OutputCapped: capped, ConfigMismatches: c.lenientMismatches(j)})
+	finished, err := load.Finish(srv.target, spec, out, records, load.FinishInput{GPU: gpu, OutputCapped: capped, ConfigMismatches: c.lenientMismatches(j),
+		Quality: qualityVerdict(j.start.JSON().Quality)})
 	if err != nil {
 		return nil, err
 	}

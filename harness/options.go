@@ -48,6 +48,8 @@ type Options struct {
 	NaturalStop bool
 	// Endpoint overrides the choice by sample.
 	Endpoint measure.Endpoint
+	// Quality says when answers are checked before the levels; "": auto.
+	Quality QualityMode
 	// NoCertificate leaves the client's calibration out.
 	NoCertificate bool
 	// System is the machine; nil: this one.

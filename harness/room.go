@@ -1,15 +1,12 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
-	"github.com/glm46/glm46/harness/launch"
 	"github.com/glm46/glm46/harness/load"
 )
 
@@ -56,26 +53,14 @@ func (s *server) tokenize(ctx context.Context, sample load.Sample) (count int, o
 	}
 	ctx, cancel := context.WithTimeout(ctx, tokenizeTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.target.BaseURL+"/tokenize", bytes.NewReader(data))
-	if err != nil {
-		return 0, false, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	transport := launch.LoopbackTransport()
-	defer transport.CloseIdleConnections()
-	response, err := (&http.Client{Transport: transport}).Do(request)
-	if err != nil {
-		return 0, false, fmt.Errorf("ask the server for the tokens of sample %s: %w", sample.ID, err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, 64<<20))
+	status, answer, err := s.post(ctx, "/tokenize", data)
 	if err != nil {
 		return 0, false, fmt.Errorf("ask the server for the tokens of sample %s: %w", sample.ID, err)
 	}
 	var parsed struct {
 		Count int `json:"count"`
 	}
-	if response.StatusCode != http.StatusOK || json.Unmarshal(answer, &parsed) != nil || parsed.Count <= 0 {
+	if status != http.StatusOK || json.Unmarshal(answer, &parsed) != nil || parsed.Count <= 0 {
 		return 0, false, nil
 	}
 	return parsed.Count, true, nil

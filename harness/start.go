@@ -139,6 +139,7 @@ func (c *campaign) measure(ctx context.Context, jobs []*job) {
 	if !c.checkEffective(jobs, srv) {
 		return
 	}
+	c.checkQuality(ctx, jobs, srv)
 	for _, j := range jobs {
 		c.runLevels(ctx, j, srv)
 		if ctx.Err() != nil {

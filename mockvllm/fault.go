@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/glm46/glm46/mockvllm/tokenizer"
 	"github.com/glm46/glm46/mockvllm/vllm"
 )
 
@@ -28,6 +29,12 @@ func (m *Mock) applyRules(x *exchange, s *stream) bool {
 		return false
 	}
 	s.fault = &fault{Rule: r}
+	if r.Answer != "" {
+		s.scripted = tokenizer.Encode(r.Answer)
+		s.req.MaxTokens = min(s.req.MaxTokens, len(s.scripted))
+		s.req.MinTokens = min(s.req.MinTokens, s.req.MaxTokens)
+		s.req.IgnoreEOS, s.gen.ignoreEOS = true, true // the mock's own text would end
+	}
 	if r.Length != 0 {
 		s.req.MaxTokens = max(1, s.req.MaxTokens+r.Length)
 		s.req.MinTokens = min(s.req.MinTokens, s.req.MaxTokens)

@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/glm46/glm46/mockvllm/tokenizer"
 	"github.com/glm46/glm46/mockvllm/vllm"
 )
 
@@ -70,6 +71,8 @@ type Match struct {
 	RequestID string `yaml:"request_id"`
 	// MinPromptTokens of the prompt.
 	MinPromptTokens int `yaml:"min_prompt_tokens"`
+	// PromptEnds is the end of the prompt's text.
+	PromptEnds string `yaml:"prompt_ends"`
 }
 
 // Rule is what happens to the requests that match.
@@ -95,6 +98,9 @@ type Rule struct {
 	Garbage *string `yaml:"garbage"`
 	// Usage is "missing" or "wrong" (one completion token too many).
 	Usage string `yaml:"usage"`
+	// Answer is the text given instead of the mock's own, as far as the request
+	// lets it be that long.
+	Answer string `yaml:"answer"`
 	// Length is added to the number of tokens asked for.
 	Length int `yaml:"length"`
 	// NoDone leaves [DONE] out.
@@ -317,12 +323,12 @@ func (c *scenarioCheck) rule(path string, r *Rule) {
 		c.fault(path, "want at most one of status, cut, reset, error")
 	}
 	if !r.does() {
-		c.fault(path, "the rule does nothing; give it delay, status, stall, cut, reset, error, garbage, usage, length, no_done or drip")
+		c.fault(path, "the rule does nothing; give it delay, status, stall, cut, reset, error, garbage, usage, answer, length, no_done or drip")
 	}
 }
 
 func (r *Rule) does() bool {
-	return r.Delay > 0 || r.Status != 0 || r.Stall != "" || r.Cut || r.Reset || r.Error || r.Garbage != nil ||
+	return r.Delay > 0 || r.Answer != "" || r.Status != 0 || r.Stall != "" || r.Cut || r.Reset || r.Error || r.Garbage != nil ||
 		r.Usage != "" || r.Length != 0 || r.NoDone || r.Drip != nil
 }
 
@@ -358,10 +364,23 @@ func (r *Rule) matches(seed uint64, index int, g *generation, requestID string) 
 		m.Endpoint == "chat" && !g.chat, m.Endpoint == "completions" && g.chat,
 		m.Stream != nil && *m.Stream != g.stream,
 		!strings.HasPrefix(requestID, m.RequestID),
-		g.promptTokens() < m.MinPromptTokens:
+		g.promptTokens() < m.MinPromptTokens,
+		!endsWith(g.prompts[0], m.PromptEnds):
 		return false
 	}
 	return true
+}
+
+// endsWith reports whether the text of these tokens ends so.
+func endsWith(ids []int32, text string) bool {
+	// A token has a byte at least.
+	ids = ids[max(0, len(ids)-len(text)):]
+	var b []byte
+	var s tokenizer.Stream
+	for _, id := range ids {
+		b = s.Append(b, id)
+	}
+	return strings.HasSuffix(string(s.Flush(b)), text)
 }
 
 // draw gives a number from 0 to 1 that only seed and index decide.

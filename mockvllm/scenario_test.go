@@ -497,3 +497,26 @@ func FuzzBody(f *testing.F) {
 		}
 	})
 }
+
+func TestScriptedAnswer(t *testing.T) {
+	_, url, client := withRule(t, nil, `{match: {prompt_ends: "31 + 11 ="}, answer: " 42\n"}`)
+	ask := func(prompt string, stream bool) string {
+		body := fmt.Sprintf(`{"model":"zai-org/GLM-4.6","prompt":%q,"max_tokens":16,"stop":["\n"],"temperature":0,"stream":%v}`, prompt, stream)
+		resp, err := client.Post(url+"/v1/completions", "application/json", strings.NewReader(body))
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		all, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return string(all)
+	}
+	got := ask("1 + 1 = 2\n31 + 11 =", false)
+	if text := gjson.Get(got, "choices.0.text").Str; text != " 42" || gjson.Get(got, "choices.0.finish_reason").Str != "stop" {
+		t.Errorf("answer %q", got)
+	}
+	if got := ask("31 + 11 =", true); !strings.Contains(got, `"text":" `) || !strings.Contains(got, "42") {
+		t.Errorf("stream %q", got)
+	}
+	if got := ask("31 + 12 =", false); gjson.Get(got, "choices.0.text").Str == " 42" {
+		t.Errorf("another prompt is answered %q", got)
+	}
+}

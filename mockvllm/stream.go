@@ -32,8 +32,10 @@ type stream struct {
 	interval int
 	gathered []int32
 
-	text  tokenizer.Stream
-	token []byte // JSON string of the text of one event
+	// scripted is a scenario's text; nil: the mock's own.
+	scripted []int32
+	text     tokenizer.Stream
+	token    []byte // JSON string of the text of one event
 	// held is text that may turn out to be the beginning of a stop string.
 	held []byte
 	// body and thought collect the text when not streamed.
@@ -93,6 +95,11 @@ var finishJSON = [...]string{
 func (s *stream) accept(em *engine.Emission) (stop bool) {
 	if s.stopped || em.Finish == engine.FinishAbort {
 		return false
+	}
+	if s.scripted != nil {
+		own := *em
+		own.TokenIDs = s.scripted[min(em.First, len(s.scripted)):min(em.First+em.Tokens, len(s.scripted))]
+		em = &own
 	}
 	if em.First == 0 {
 		s.cached = em.CachedTokens

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/glm46/glm46/harness/measure"
+	"github.com/glm46/glm46/harness/quality"
 	"github.com/glm46/glm46/harness/result"
 	"github.com/glm46/glm46/harness/stats"
 )
@@ -97,13 +98,19 @@ func compare(c *cli.Context, env Environment) error {
 	if len(comparisons) == 0 {
 		return usage(fmt.Errorf("compare: %s and %s have no valid level in common", c.Args().Get(0), c.Args().Get(1)), "--include-invalid also uses results that are not valid")
 	}
+	answers := [2]string{qualityOf(sides[0]), qualityOf(sides[1])}
+	holdBack(comparisons, sides)
 	differences := differences(sides[0], sides[1])
 	if c.Bool(flagJSON) {
-		if err := printJSON(env.Stdout, map[string]any{"a": c.Args().Get(0), "b": c.Args().Get(1), "comparisons": comparisons, "differences": differences}); err != nil {
+		if err := printJSON(env.Stdout, map[string]any{"a": c.Args().Get(0), "b": c.Args().Get(1), "comparisons": comparisons,
+			"differences": differences, "quality": map[string]string{"a": answers[0], "b": answers[1]}}); err != nil {
 			return err
 		}
 	} else {
 		printComparisons(env.Stdout, c.Args().Get(0), c.Args().Get(1), comparisons, differences, confidence)
+		for i, side := range answers {
+			fmt.Fprintf(env.Stdout, "answers of %s: %s\n", c.Args().Get(i), printable(side))
+		}
 	}
 	if c.Bool("fail-if-slower") {
 		for _, one := range comparisons {
@@ -115,10 +122,53 @@ func compare(c *cli.Context, env Environment) error {
 	return nil
 }
 
+// qualityOf says whether the answers of a side were right: the worst of its
+// starts speaks for it.
+func qualityOf(starts []result.StartResult) string {
+	text := "not checked"
+	for _, start := range starts {
+		switch q := start.Start.Quality; {
+		case q == nil:
+		case q.Status == quality.Degraded:
+			return q.String() + ": " + q.Detail
+		default:
+			text = q.String()
+		}
+	}
+	return text
+}
+
+// holdBack takes the win from a side that answers wrongly: with --include-invalid
+// its figures are compared, but speed counts only for right answers.
+func holdBack(comparisons []comparison, sides [2][]result.StartResult) {
+	degraded := func(starts []result.StartResult) bool {
+		return slices.ContainsFunc(starts, func(s result.StartResult) bool {
+			return s.Start.Quality != nil && s.Start.Quality.Status == quality.Degraded
+		})
+	}
+	a, b := degraded(sides[0]), degraded(sides[1])
+	for i := range comparisons {
+		c := &comparisons[i]
+		if c.Verdict == stats.Better && b || c.Verdict == stats.Worse && a {
+			c.Verdict = stats.Undecided
+			c.Warnings = append(c.Warnings, string(measure.ReasonQualityDegraded)+": the faster side answers wrongly, so it wins nothing")
+		}
+	}
+}
+
 // findStarts finds the starts that an argument of compare means.
 func findStarts(name, resultsDir string) ([]result.StartResult, error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		return startsBelow(name)
+		starts, err := startsBelow(name)
+		if err != nil {
+			return nil, err
+		}
+		// RESULTS/<EXP_NAME>/<dataset>/<start id>: where a reference would be.
+		all, err := result.ReadAll(filepath.Join(starts[0].Dir, "..", "..", ".."))
+		if err != nil {
+			all = starts
+		}
+		return result.JudgeQuality(starts, all), nil
 	}
 	all, err := readResults(resultsDir)
 	if err != nil {

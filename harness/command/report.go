@@ -84,7 +84,7 @@ func readResults(dir string) ([]result.StartResult, error) {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
 		return nil, usage(err)
 	}
-	return starts, err
+	return result.JudgeQuality(starts, starts), err
 }
 
 // cellStates gives the state of every cell in words, by its label.

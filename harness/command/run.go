@@ -51,6 +51,7 @@ func runFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "natural-stop", Usage: "let answers end where the model ends them", Category: categoryLoad},
 		&cli.StringFlag{Name: "endpoint", Usage: "`chat|completions` instead of what each sample asks for", Category: categoryLoad},
 		&cli.BoolFlag{Name: "no-certificate", Usage: "do not calibrate the client before each level", Category: categoryLoad},
+		&cli.StringFlag{Name: "quality", Usage: "`auto|on|off`: check the server's answers before the levels; auto: not a mock's", Value: string(harness.QualityAuto), Category: categoryLoad},
 		&cli.BoolFlag{Name: "mock", Usage: "start the built-in mock instead of vllm", Category: categoryMock},
 		&cli.Float64Flag{Name: "mock-speed", Usage: "the mock's time runs `X` times faster", Value: 1, Category: categoryMock},
 		&cli.Uint64Flag{Name: "mock-seed", Usage: "seed of the mock's text", Category: categoryMock},
@@ -187,6 +188,9 @@ func campaignOptions(c *cli.Context, env Environment, plan *experiment.Plan, cel
 			return nil, err
 		}
 	}
+	if err := oneOf("quality", c.String("quality"), string(harness.QualityAuto), string(harness.QualityOn), string(harness.QualityOff)); err != nil {
+		return nil, err
+	}
 	system := node.Host()
 	system.Environ = env.Environ
 	o := &harness.Options{
@@ -195,7 +199,7 @@ func campaignOptions(c *cli.Context, env Environment, plan *experiment.Plan, cel
 		Starts: c.Int("starts"), Again: c.Bool("again") || c.Bool(flagShakedown), StartTimeout: c.Duration("start-timeout"),
 		Limits:  load.Limits{Total: c.Duration("timeout"), Idle: c.Duration("idle-timeout"), IdleExplicit: c.IsSet("idle-timeout")},
 		Lenient: c.Bool("lenient"), NaturalStop: c.Bool("natural-stop"), Endpoint: measure.Endpoint(endpoint),
-		NoCertificate: c.Bool("no-certificate"), System: system, Environ: env.Environ, ToolVersion: buildVersion(),
+		NoCertificate: c.Bool("no-certificate"), Quality: harness.QualityMode(c.String("quality")), System: system, Environ: env.Environ, ToolVersion: buildVersion(),
 	}
 	if c.String(flagVLLMVersion) != "" {
 		version, err := vllmVersion(c, "")
@@ -460,6 +464,9 @@ func outcomeReport(plan *experiment.Plan, o *harness.Options, outcome *harness.O
 			}
 			starts = append(starts, start)
 		}
+	}
+	if all, err := result.ReadAll(o.ResultsDir); err == nil {
+		starts = result.JudgeQuality(starts, all)
 	}
 	return report.Build(o.Cells, starts, report.Options{Title: plan.Name, Created: time.Now().UTC()}), nil
 }

@@ -203,6 +203,6 @@ type GaugePoint struct {
 type FinishInput struct {
 	GPU              *measure.GPUFacts
 	ConfigMismatches []string
-	Quality          string
+	Quality          measure.Quality
 	OutputCapped     int
 }

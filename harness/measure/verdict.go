@@ -119,7 +119,14 @@ type VerdictInput struct {
 	// Interrupted is why the level ended early; empty if it did not.
 	Interrupted  string
 	OutputCapped int // samples whose target does not fit max_model_len
-	Quality      string
+	Quality      Quality
+}
+
+// Quality is what the check of the server's answers found; both empty: they are
+// right.
+type Quality struct {
+	// Degraded says in what they are wrong, NotChecked why nobody looked.
+	Degraded, NotChecked string
 }
 
 // SeriesFacts condense the server series of the main phase.

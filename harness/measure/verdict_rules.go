@@ -88,8 +88,10 @@ func Verdict(in VerdictInput) Validity {
 	j.warmup()
 	j.little()
 	j.machine()
-	if in.Quality != "" {
-		j.reason(ReasonQualityDegraded, "%s", in.Quality)
+	if q := in.Quality; q.Degraded != "" {
+		j.reason(ReasonQualityDegraded, "%s", q.Degraded)
+	} else if q.NotChecked != "" {
+		j.notChecked(ReasonQualityDegraded, q.NotChecked)
 	}
 	if in.Interrupted != "" {
 		j.reason(ReasonInterrupted, "%s", in.Interrupted)

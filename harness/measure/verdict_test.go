@@ -81,7 +81,7 @@ func TestVerdict(t *testing.T) {
 		{"power", func(in *VerdictInput) { in.GPU.PowerCappedShare = 0.5 }, "", LabelPowerCapped, "50.0 %"},
 		{"foreign process", func(in *VerdictInput) { in.GPU.ForeignProcesses = []string{"pid 7 (python) on GPU 3"} }, ReasonGPUForeignProcess, "", "pid 7"},
 		{"GPU error", func(in *VerdictInput) { in.GPU.Errors = []string{"XID 79 on GPU 3"} }, ReasonGPUError, "", "XID 79"},
-		{"quality", func(in *VerdictInput) { in.Quality = "agreement 0.71" }, ReasonQualityDegraded, "", "0.71"},
+		{"quality", func(in *VerdictInput) { in.Quality.Degraded = "agreement 0.71" }, ReasonQualityDegraded, "", "0.71"},
 		{"interrupted", func(in *VerdictInput) { in.Interrupted = "SIGTERM" }, ReasonInterrupted, "", "SIGTERM"},
 		{"waited for KV", func(in *VerdictInput) { in.Series.KVBoundSamples = 3 }, "", LabelKVAdmissionBound, "KV blocks"},
 		{"queue", func(in *VerdictInput) { in.Metrics.TTFT.Median = 501 }, "", LabelQueueBound, "50 %"},
@@ -151,7 +151,7 @@ func TestEveryReasonIsReachable(t *testing.T) {
 		Before: good().Before, After: good().After, Warmup: Warmup{Change: 1},
 		Little:         LittleFacts{Known: true, Completions: 100, MeanInFlight: 1, Predicted: 2},
 		MaxClockStepMS: 100, GPU: &GPUFacts{ThrottledShare: 1, ForeignProcesses: []string{"x"}, Errors: []string{"x"}},
-		Interrupted: "x", Quality: "x",
+		Interrupted: "x", Quality: Quality{Degraded: "x"},
 	}
 	got := append(Verdict(in).Reasons, IncompleteValidity().Reasons...)
 	for _, want := range []Reason{

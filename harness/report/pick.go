@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/glm46/glm46/harness/quality"
 	"github.com/glm46/glm46/harness/result"
 )
 
@@ -45,6 +46,10 @@ func fill(row *Row, starts []result.StartResult) {
 	row.VLLMVersion = last.Start.VLLMVersion
 	if last.Start.Node != nil {
 		row.Node = last.Start.Node.Hostname
+	}
+	row.Quality = last.Start.Quality
+	if q := row.Quality; q != nil && !(q.Status == quality.NotChecked && last.Start.Mock != nil) {
+		row.Notes = append(row.Notes, "answers: "+q.String())
 	}
 	for _, s := range use {
 		row.StartIDs = append(row.StartIDs, s.StartID)

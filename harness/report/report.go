@@ -17,6 +17,7 @@ import (
 
 	"github.com/glm46/glm46/harness/experiment"
 	"github.com/glm46/glm46/harness/measure"
+	"github.com/glm46/glm46/harness/quality"
 	"github.com/glm46/glm46/harness/result"
 )
 
@@ -81,6 +82,8 @@ type Row struct {
 	VLLMVersion string   `json:"vllm_version,omitempty"`
 	Node        string   `json:"node,omitempty"`
 	Added       bool     `json:"added,omitempty"`
+	// Quality is the check of the last start's answers.
+	Quality *quality.Record `json:"quality,omitempty"`
 	// InPlan is false for rows that no cell of the plan asked for.
 	InPlan bool `json:"in_plan"`
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/glm46/glm46/harness/measure"
 	"github.com/glm46/glm46/harness/node"
+	"github.com/glm46/glm46/harness/quality"
 )
 
 // SchemaVersion is the version of start.json. Readers ignore fields that they
@@ -71,6 +72,8 @@ type StartJSON struct {
 	Effective     map[string]string `json:"effective_config,omitempty"`
 	EffectiveDiff []Difference      `json:"effective_diff,omitempty"`
 	Server        *Server           `json:"server,omitempty"`
+	// Quality says whether the server answers rightly; nil: not reached.
+	Quality *quality.Record `json:"quality,omitempty"`
 
 	Node      *node.Info      `json:"node,omitempty"`
 	GPUs      []node.GPU      `json:"gpus,omitempty"`

@@ -31,6 +31,7 @@ const (
 	MetricsFile  = "metrics.jsonl.zst"
 	GPUFile      = "gpu.jsonl.zst"
 	RequestsFile = "requests.jsonl.zst"
+	QualityFile  = "quality.json"
 )
 
 // nameOK is what a folder's name may be: what EXP_NAME may be.
