@@ -3,7 +3,6 @@ package quality
 import (
 	"fmt"
 	"math"
-	"strings"
 
 	"github.com/glm46/glm46/harness/stats"
 )
@@ -50,8 +49,8 @@ type Record struct {
 	ProbeSHA256 string  `json:"probe_sha256,omitempty"`
 	Seconds     float64 `json:"seconds,omitempty"`
 	// Items were asked and answered, Right of them rightly; Wrong quotes some.
-	Items int      `json:"items,omitempty"`
-	Right int      `json:"right,omitempty"`
+	Items int      `json:"items"`
+	Right int      `json:"right"`
 	Wrong []string `json:"wrong,omitempty"`
 	// Unanswered items, and why the first had no answer.
 	Unanswered int `json:"unanswered,omitempty"`
@@ -125,7 +124,7 @@ func Judge(raw Raw) Record {
 	case float64(r.Unanswered) > mostUnanswered*float64(asked):
 		r.Status, r.Detail = NotChecked, fmt.Sprintf("%d of %d items were not answered: %s", r.Unanswered, asked, why)
 	case float64(r.Right) < LeastRight*float64(r.Items):
-		r.fail("%d of %d items answered rightly, fewer than %g %% (%s)", r.Right, r.Items, 100*LeastRight, strings.Join(r.Wrong, "; "))
+		r.fail("%d of %d items answered rightly, fewer than %g %%; first of the wrong, %s", r.Right, r.Items, 100*LeastRight, r.Wrong[0])
 	}
 	return r
 }

@@ -149,7 +149,7 @@ func TestJudge(t *testing.T) {
 	}{
 		{"all right", probe(0, 0, 0, flat), Passed, ""},
 		{"three quarters", probe(5, 0, 0, flat), Passed, ""},
-		{"fewer", probe(6, 0, 0, flat), Degraded, `14 of 20 items answered rightly, fewer than 75 % (sum-0: "41"`},
+		{"fewer", probe(6, 0, 0, flat), Degraded, `14 of 20 items answered rightly, fewer than 75 %; first of the wrong, sum-0: "41"`},
 		{"a few unanswered", probe(0, 5, 0, flat), Passed, ""},
 		{"many unanswered", probe(0, 6, 0, flat), NotChecked, "6 of 20 items were not answered: the server answers 500"},
 		{"nothing fits", Raw{}, NotChecked, "no item fits"},
