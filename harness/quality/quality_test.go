@@ -83,7 +83,9 @@ func TestParseAnswer(t *testing.T) {
 }
 
 func TestParseScores(t *testing.T) {
-	body := func(positions string) []byte { return []byte(`{"choices":[{"text":"x","prompt_logprobs":` + positions + `}]}`) }
+	body := func(positions string) []byte {
+		return []byte(`{"choices":[{"text":"x","prompt_logprobs":` + positions + `}]}`)
+	}
 	got, err := ParseScores(body(`[null,
 		{"7":{"logprob":-2.5,"rank":4,"decoded_token":" a"},"9":{"logprob":-0.25,"rank":1,"decoded_token":" b"}},
 		{"3":{"logprob":0,"rank":1,"decoded_token":" c"}},
