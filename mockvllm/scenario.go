@@ -365,7 +365,7 @@ func (r *Rule) matches(seed uint64, index int, g *generation, requestID string) 
 		m.Stream != nil && *m.Stream != g.stream,
 		!strings.HasPrefix(requestID, m.RequestID),
 		g.promptTokens() < m.MinPromptTokens,
-		!endsWith(g.prompts[0], m.PromptEnds):
+		m.PromptEnds != "" && !slices.ContainsFunc(g.prompts, func(p []int32) bool { return endsWith(p, m.PromptEnds) }):
 		return false
 	}
 	return true
