@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,6 +53,7 @@ func Load(ctx context.Context, path, name string, opts LoadOptions) (*Set, error
 		s := newScanner(ctx, t.name, VerifyOptions{LoadOptions: opts})
 		s.sink = set.take
 		s.prefixes = newPrefixIndex(opts.Tokenizer, true)
+		s.ids.limit, s.prompts.limit = math.MaxInt, math.MaxInt // the samples are in memory anyway
 		rep, err := s.scanTarget(t)
 		if err != nil {
 			return nil, err

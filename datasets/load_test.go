@@ -265,7 +265,7 @@ func TestWarnings(t *testing.T) {
 	for _, w := range r.Warnings {
 		codes[w.Code+w.Field] = w.String()
 	}
-	for _, want := range []string{"shared_prefixprompt", "nameprompt_tokens", "nametarget_tokens", "does_not_fittarget_tokens"} {
+	for _, want := range []string{"shared_prefixprompt", "nameprompt_tokens, target_tokens", "does_not_fittarget_tokens"} {
 		if codes[want] == "" {
 			t.Errorf("no warning %s in %v", want, codes)
 		}

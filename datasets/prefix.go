@@ -3,6 +3,7 @@ package datasets
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math"
 	"math/bits"
 )
 
@@ -10,13 +11,10 @@ import (
 // about 4 bytes a token.
 const blockBytes = 4 * BlockTokens
 
-// How many blocks a prefixIndex keeps. Prompts beyond that are compared with
-// those before. Dense (16 MiB): 48,000 tokens x 340 samples. Else (4 MiB):
-// about 5,000 samples that share nothing.
-const (
-	maxDenseBlocks  = 1 << 20
-	maxSparseBlocks = 1 << 18
-)
+// maxSparseBlocks is how many blocks a prefixIndex keeps while streaming (4
+// MiB): about 5,000 samples that share nothing. Prompts beyond that are
+// compared with those before, and the report says from which on.
+const maxSparseBlocks = 1 << 18
 
 // tokenEncoder is a TokenCounter that can also name the tokens.
 type tokenEncoder interface {
@@ -32,7 +30,7 @@ type tokenEncoder interface {
 // are right. dense keeps all, for sets that are in memory anyway.
 type prefixIndex struct {
 	seed    maphash.Seed
-	secret  [blockBytes / 16]uint64
+	secret  [blockBytes / 8]uint64
 	dense   bool
 	blocks  hashTable
 	encoder tokenEncoder // nil: blocks of bytes
@@ -41,6 +39,8 @@ type prefixIndex struct {
 	chain   []uint64 // of the prompt at hand
 	whole   uint64   // hash of all of it (blocks of bytes only)
 
+	prompts   int64   // run through
+	forgot    int64   // the first of them whose blocks were not all kept, or 0
 	tokens    int64   // of all prompts
 	hitTokens float64 // of those, served by earlier prompts
 }
@@ -48,7 +48,7 @@ type prefixIndex struct {
 func newPrefixIndex(counter TokenCounter, dense bool) *prefixIndex {
 	p := &prefixIndex{seed: maphash.MakeSeed(), dense: dense, blocks: hashTable{limit: maxSparseBlocks, keysOnly: true}}
 	if dense {
-		p.blocks.limit = maxDenseBlocks
+		p.blocks.limit = math.MaxInt
 	}
 	p.encoder, _ = counter.(tokenEncoder)
 	for i := range p.secret {
@@ -78,7 +78,12 @@ func (p *prefixIndex) hits() int {
 		step = func(k int) int { return k + 1 }
 	}
 	for k := 0; k < len(p.chain); k = step(k) {
-		p.blocks.put(p.chain[k], 0)
+		if !p.blocks.put(p.chain[k], 0) && !p.blocks.has(p.chain[k]) {
+			if p.forgot == 0 {
+				p.forgot = p.prompts
+			}
+			break
+		}
 	}
 	return n
 }
@@ -103,6 +108,7 @@ func (p *prefixIndex) addSample(text string, chat bool, tokens int64) {
 
 // add runs one prompt of so many tokens through the cache.
 func (p *prefixIndex) add(text []byte, tokens int64) {
+	p.prompts++
 	if len(text) == 0 || tokens <= 0 {
 		return
 	}
@@ -136,17 +142,17 @@ func (p *prefixIndex) addTokens(text []byte, tokens int64) {
 	p.hitTokens += float64(tokens) * float64(p.hits()*BlockTokens) / float64(max(len(p.ids), 1))
 }
 
-// mixBlock hashes a block of blockBytes after a chain: multiplying halves of
-// 16 bytes into each other, each with a secret of this process, as wyhash does.
-// A general hash takes three times as long for so few bytes.
+// mixBlock hashes a block of blockBytes after a chain: products of 16 bytes
+// with secrets of this process, as wyhash makes them. Only the last step waits
+// for the block before. A general hash takes several times as long for so few
+// bytes.
 func (p *prefixIndex) mixBlock(chain uint64, b []byte) uint64 {
 	_ = b[blockBytes-1]
-	sum := chain ^ p.secret[0]
 	for i := range blockBytes / 16 {
-		hi, lo := bits.Mul64(binary.LittleEndian.Uint64(b[16*i:])^p.secret[i], binary.LittleEndian.Uint64(b[16*i+8:])^sum)
-		sum = hi ^ lo ^ bits.RotateLeft64(sum, 23)
+		hi, lo := bits.Mul64(binary.LittleEndian.Uint64(b[16*i:])^p.secret[2*i], binary.LittleEndian.Uint64(b[16*i+8:])^p.secret[2*i+1])
+		chain += hi ^ lo
 	}
-	return mix(sum)
+	return mix(chain)
 }
 
 func mix(z uint64) uint64 {

@@ -28,8 +28,9 @@ const (
 	defaultRecordBytes = 8 << 20
 	defaultDepth       = 100
 	defaultMaxFaults   = 100
-	// maxDistinct is how many samples are remembered to find duplicates: two
-	// tables of 6 MiB at most. Later samples are compared with these.
+	// maxDistinct is how many samples are remembered to find duplicates while
+	// streaming: two tables of 6 MiB at most. Later samples are compared with
+	// these, and the report says from which sample on.
 	maxDistinct = 1 << 18
 	// estimateInFull is how much text is estimated sample by sample while
 	// streaming; then one sample in estimateEvery is, and the others take the
@@ -83,6 +84,7 @@ type scanner struct {
 	seed             maphash.Seed
 	ids, prompts     hashTable
 	prefixes         *prefixIndex
+	forgot           int64 // the first sample whose id or prompt was not kept, or 0
 	identical        int64
 	identicalAt      []string
 	promptStats      statsBuilder
@@ -873,7 +875,14 @@ func (s *scanner) checkID() {
 		s.fault(s.line, "id", "duplicate_id", fmt.Sprintf("%q is also the id of sample %d", clip(s.rec.id, 60), at), "give each sample an id of its own")
 		return
 	}
-	s.ids.put(key, uint32(min(s.samples, 1<<32-1)))
+	s.keep(&s.ids, key)
+}
+
+// keep remembers the sample at hand, as long as there is room.
+func (s *scanner) keep(t *hashTable, key uint64) {
+	if !t.put(key, uint32(min(s.samples, 1<<32-1))) && s.forgot == 0 {
+		s.forgot = s.samples
+	}
 }
 
 // accept takes a good sample: s.rec, whose size on disk is raw.
@@ -900,7 +909,7 @@ func (s *scanner) accept(raw []byte) {
 			s.identicalAt = append(s.identicalAt, fmt.Sprintf("%d = %d", s.samples, at))
 		}
 	} else {
-		s.prompts.put(key, uint32(min(s.samples, 1<<32-1)))
+		s.keep(&s.prompts, key)
 	}
 	if s.prefixes.encoder != nil {
 		s.prefixes.add(r.plain(), r.promptTokens)

@@ -78,6 +78,12 @@ type FileReport struct {
 	SharedPrefixShare float64 `json:"shared_prefix_share"`
 	// IdenticalPrompts counts samples whose prompt an earlier one has too.
 	IdenticalPrompts int64 `json:"identical_prompts"`
+	// NotKeptFrom is the first sample that was not remembered: from it on,
+	// samples are compared with the ones before it only, for duplicate ids and
+	// identical prompts. PrefixNotKeptFrom is the same for the blocks behind
+	// SharedPrefixShare, which is then the least that is shared. 0: all are.
+	NotKeptFrom       int64 `json:"not_kept_from,omitempty"`
+	PrefixNotKeptFrom int64 `json:"prefix_not_kept_from,omitempty"`
 	// Fits against context lengths.
 	Fits []FitReport `json:"fits,omitempty"`
 	// Faults make the set unusable; MoreFaults counts those not listed.
@@ -271,6 +277,7 @@ func (s *scanner) summarise(rep *FileReport) {
 	rep.Tokenizer = s.info()
 	rep.SharedPrefixShare = round4(s.prefixes.share())
 	rep.IdenticalPrompts = s.identical
+	rep.NotKeptFrom, rep.PrefixNotKeptFrom = s.forgot, s.prefixes.forgot
 	rep.Fits = s.fits
 	if s.identical > 0 {
 		s.warn(0, "prompt", "identical", fmt.Sprintf("%d samples have the prompt of an earlier one (%s)", s.identical, strings.Join(s.identicalAt, ", ")),
@@ -305,8 +312,11 @@ func (s *scanner) summarise(rep *FileReport) {
 	if n := s.targetStats.missing; n > 0 && s.samples > 0 && len(s.faults.list) == 0 {
 		s.warn(0, "target_tokens", "no_target", fmt.Sprintf("%d of %d samples do not say how long an answer to ask for", n, s.samples), "give --max-tokens when you run it")
 	}
-	if s.samples > maxDistinct {
-		s.warn(0, "", "not_compared", fmt.Sprintf("duplicates were looked for among the first %d samples only", maxDistinct), "split the file to compare more")
+	if n := s.forgot; n > 0 {
+		s.warn(0, "", "not_compared", fmt.Sprintf("from sample %d on, samples were compared with those before it only: duplicate ids and identical prompts among the later ones are not found", n), "split the file to compare more")
+	}
+	if n := s.prefixes.forgot; n > 0 {
+		s.warn(0, "prompt", "prefix_not_compared", fmt.Sprintf("from prompt %d on, shared prefixes were looked for in the prompts before it only: more than %.1f %% may be shared", n, 100*rep.SharedPrefixShare), "split the file to compare more")
 	}
 	rep.Faults, rep.MoreFaults = s.faults.list, s.faults.more
 	rep.Warnings, rep.MoreWarnings = s.warnings.list, s.warnings.more
@@ -328,13 +338,19 @@ func (s *scanner) checkName(rep *FileReport) {
 		if spec.Name != rep.Name || rep.PromptTokens.Count == 0 {
 			continue
 		}
-		off := func(field string, got TokenStats, want int) {
-			if got.Count > 0 && math.Abs(got.Mean/float64(want)-1) > nameTolerance {
-				s.warn(0, field, "name", fmt.Sprintf("a set named %s has about %d, this has %.0f on average", spec.Name, want, got.Mean),
-					"results are not comparable with those of the plan's data set; give it another name")
-			}
+		off := func(got TokenStats, want int) bool {
+			return got.Count > 0 && math.Abs(got.Mean/float64(want)-1) > nameTolerance
 		}
-		off("prompt_tokens", rep.PromptTokens, spec.PromptTokens)
-		off("target_tokens", rep.TargetTokens, spec.TargetTokens)
+		var fields, want, got []string
+		if off(rep.PromptTokens, spec.PromptTokens) {
+			fields, want, got = append(fields, "prompt_tokens"), append(want, fmt.Sprintf("%d prompt", spec.PromptTokens)), append(got, fmt.Sprintf("%.0f", rep.PromptTokens.Mean))
+		}
+		if off(rep.TargetTokens, spec.TargetTokens) {
+			fields, want, got = append(fields, "target_tokens"), append(want, fmt.Sprintf("%d target", spec.TargetTokens)), append(got, fmt.Sprintf("%.0f", rep.TargetTokens.Mean))
+		}
+		if len(fields) > 0 {
+			s.warn(0, strings.Join(fields, ", "), "name", fmt.Sprintf("a set named %s has about %s tokens, this has %s on average", spec.Name, strings.Join(want, " and "), strings.Join(got, " and ")),
+				"results are not comparable with those of the plan's data set; give it another name")
+		}
 	}
 }

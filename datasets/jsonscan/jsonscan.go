@@ -288,15 +288,25 @@ const (
 // that every writer uses.
 var simple = [256]bool{'n': true, '"': true, '\\': true, 't': true, 'r': true, 'b': true, 'f': true}
 
+// Strings are short, as names and ids are, or they are the text of a sample:
+// after shortBytes plain looks ahead, and again where it gave up.
+const shortBytes = 64
+
 // str checks the string whose first character is at b[i] and returns the place
 // after its closing quote.
 func str(b []byte, i int) (int, int, *Error) {
 	flags := 0
+	ahead := i + shortBytes
 	for {
+		if i >= ahead && i < len(b) {
+			n, f := plain(b[i:])
+			i, flags = i+n, flags|f
+			ahead = i + shortBytes
+		}
 		// Eight bytes at a time up to a quote, backslash or control character.
 		// Of the marks that a subtraction leaves in a word, only the lowest is
 		// sure, which is the one that is used.
-		for i+8 <= len(b) {
+		for i+8 <= len(b) && i < ahead {
 			w := binary.LittleEndian.Uint64(b[i:])
 			quote := w ^ '"'*ones
 			slash := w ^ '\\'*ones
@@ -306,6 +316,9 @@ func str(b []byte, i int) (int, int, *Error) {
 				break
 			}
 			i += 8
+		}
+		if i >= ahead && i < len(b) {
+			continue
 		}
 		for i < len(b) && b[i] != '"' && b[i] != '\\' && b[i] >= 0x20 {
 			i++

@@ -33,6 +33,50 @@ func TestAgainstStandardLibrary(t *testing.T) {
 	}
 }
 
+// Blocks of strings are judged as their bytes are, whatever stands where.
+func TestPlain(t *testing.T) {
+	if n, _ := plain(bytes.Repeat([]byte{'x'}, 256)); n == 0 {
+		t.Skip("this processor has no AVX2: there is nothing to compare")
+	}
+	simply := func(b []byte) (end int, flags int) { // up to the first byte that is not plain
+		for end < len(b) {
+			switch c := b[end]; {
+			case c == '"' || c < 0x20:
+				return end, flags
+			case c == '\\':
+				if end+1 == len(b) || !simple[b[end+1]] {
+					return end, flags
+				}
+				flags |= escaped
+				end += 2
+			default:
+				end++
+			}
+		}
+		return end, flags
+	}
+	for c := range 256 {
+		for _, before := range []string{"x", `\`, `\\`} {
+			for at := range 130 {
+				b := append(bytes.Repeat([]byte("y"), at), before...)
+				b = append(append(b, byte(c)), bytes.Repeat([]byte(`é\n`), 48)...)
+				want, wantFlags := simply(b)
+				n, flags := plain(b)
+				if n > want || n < want-64 && n < len(b)-128 {
+					t.Fatalf("%q before byte 0x%02x at %d: %d bytes are plain, want up to %d", before, c, at, n, want)
+				}
+				if n == want && flags != wantFlags && b[n] != '\\' { // the escape that begins there counts
+					t.Fatalf("%q before byte 0x%02x at %d: flags %d, want %d", before, c, at, flags, wantFlags)
+				}
+				// What is left must be judged as the whole is.
+				if rest, _ := simply(b[n:]); n+rest != want {
+					t.Fatalf("%q before byte 0x%02x at %d: %d bytes are plain and then %d, want %d", before, c, at, n, rest, want)
+				}
+			}
+		}
+	}
+}
+
 func FuzzValue(f *testing.F) {
 	for _, s := range texts {
 		f.Add([]byte(s))
