@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"harness/measure"},
 	{"harness/quality", "harness/experiment/planfile"},
 	{"harness/experiment"},
-	{"harness/stats"},
+	{"harness/stats", "harness/fold"},
 	{"mockvllm/server"},
 	{"mockvllm"},
 	{"mockvllm/model"},
@@ -46,7 +46,7 @@ var layers = [][]string{
 
 // pure packages know no clock, goroutine, file, socket, environment or global
 // random source; time is passed in.
-var pure = []string{"harness/experiment", "harness/quality", "harness/stats", "mockvllm/engine", "mockvllm/model", "mockvllm/tokenizer", "mockvllm/vllm"}
+var pure = []string{"harness/experiment", "harness/quality", "harness/stats", "harness/fold", "mockvllm/engine", "mockvllm/model", "mockvllm/tokenizer", "mockvllm/vllm"}
 
 // impure are imports that no pure package has.
 var impure = []string{"os", "os/exec", "os/signal", "net", "syscall", "io/ioutil", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"}

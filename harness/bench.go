@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -73,7 +74,7 @@ func Bench(ctx context.Context, o BenchOptions) (*Outcome, error) {
 		name = "data"
 	}
 	cell := experiment.Cell{
-		ID: BenchName, Experiment: BenchName, ExpName: BenchName, Config: "server at " + o.URL, Dataset: name, Custom: true,
+		ID: BenchName, Experiment: BenchName, ExpName: BenchName, Config: benchConfig(o.URL), Dataset: name, Custom: true,
 		Settings: experiment.Settings{NumSamples: samples, MaxTokens: o.MaxTokens, EnablePrefixCaching: true},
 		Levels:   []experiment.Level{level},
 	}
@@ -102,6 +103,14 @@ func Bench(ctx context.Context, o BenchOptions) (*Outcome, error) {
 	c.finish(j)
 	c.outcome.Code = exitCode(c.outcome.Cells)
 	return c.outcome, nil
+}
+
+// benchConfig names a server in a table: host and port.
+func benchConfig(address string) string {
+	if u, err := url.Parse(address); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return address
 }
 
 // TargetError says that the server to measure does not answer as one.

@@ -71,10 +71,10 @@ func printError(stderr io.Writer, err error) int {
 		exit = classify(err)
 	}
 	if exit.Err != nil && exit.Err.Error() != "" {
-		fmt.Fprintf(stderr, "glm46: error: %v\n", exit.Err)
+		fmt.Fprint(stderr, folded("glm46: error: ", exit.Err.Error(), stderr))
 	}
 	for _, hint := range exit.Hints {
-		fmt.Fprintf(stderr, "hint: %s\n", hint)
+		fmt.Fprint(stderr, folded("hint: ", hint, stderr))
 	}
 	return exit.Code
 }
@@ -84,7 +84,7 @@ func newApp(env Environment) *cli.App {
 		Name:            "glm46",
 		Usage:           "which vLLM configuration serves GLM-4.6 best on one node, with numbers to stand on",
 		Version:         buildVersion(),
-		Writer:          env.Stdout,
+		Writer:          &helpWriter{w: env.Stdout, width: terminalWidth(env.Stdout)},
 		ErrWriter:       env.Stderr,
 		HideHelpCommand: true,
 		// Values of --set may hold commas; ids of --exp are split by the plan.

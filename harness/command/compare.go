@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/glm46/glm46/harness/fold"
 	"github.com/glm46/glm46/harness/measure"
 	"github.com/glm46/glm46/harness/quality"
 	"github.com/glm46/glm46/harness/result"
@@ -55,9 +56,9 @@ func compareCommand(env Environment) *cli.Command {
 		Name:      "compare",
 		Usage:     "two results or experiments: ratio with interval, and one of four verdicts",
 		ArgsUsage: "A B",
-		Description: `A is the baseline. Each is an experiment or cell in --results, or a folder: of an
-experiment, a start, or a level. The unit of replication is a server start
-(docs/metrics.md): one start on each side decides nothing.
+		Description: `A is the baseline. Each is an experiment or cell in --results, or a folder:
+of an experiment, a start, or a level. The unit of replication is a server
+start (docs/metrics.md): one start on each side decides nothing.
 
 Examples:
    glm46 compare 1A 1B
@@ -109,7 +110,7 @@ func compare(c *cli.Context, env Environment) error {
 	} else {
 		printComparisons(env.Stdout, c.Args().Get(0), c.Args().Get(1), comparisons, differences, confidence)
 		for i, side := range answers {
-			fmt.Fprintf(env.Stdout, "answers of %s: %s\n", c.Args().Get(i), printable(side))
+			fmt.Fprint(env.Stdout, fold.Under("answers of "+c.Args().Get(i)+": ", printable(side), foldWidth(env.Stdout)))
 		}
 	}
 	if c.Bool("fail-if-slower") {
@@ -392,9 +393,9 @@ func printComparisons(w io.Writer, a, b string, comparisons []comparison, differ
 		fmt.Fprintln(w)
 	}
 	for _, warning := range warnings {
-		fmt.Fprintf(w, "note: %s\n", warning)
+		fmt.Fprint(w, fold.Under("note: ", warning, foldWidth(w)))
 	}
 	for _, difference := range differences {
-		fmt.Fprintf(w, "differs: %s\n", printable(difference))
+		fmt.Fprint(w, fold.Under("differs: ", printable(difference), foldWidth(w)))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glm46/glm46/harness/measure"
+	"github.com/glm46/glm46/harness/quality"
 	"github.com/glm46/glm46/harness/result"
 	"github.com/glm46/glm46/harness/stats"
 )
@@ -26,6 +27,33 @@ func startsWith(valid bool, throughputs ...float64) []result.StartResult {
 		out = append(out, result.StartResult{Levels: []result.LevelResult{{Name: "c100", Run: measure.RunJSON{Metrics: m, Validity: v}}}})
 	}
 	return out
+}
+
+// TestWrongAnswersWinNothing: a fast side that answers wrongly is not called better.
+func TestWrongAnswersWinNothing(t *testing.T) {
+	wrong := func(starts []result.StartResult) []result.StartResult {
+		for i := range starts {
+			starts[i].Start.Quality = &quality.Record{Status: quality.Degraded, Detail: "14 of 22"}
+		}
+		return starts
+	}
+	o := compareOptions{margin: stats.DefaultMargin, confidence: stats.DefaultConfidence, comparisons: 1, invalid: true}
+	slow, fast := []float64{100, 101, 99}, []float64{200, 202, 199}
+	for name, c := range map[string]struct {
+		a, b []result.StartResult
+		want stats.Verdict
+	}{
+		"B is wrong and faster": {startsWith(true, slow...), wrong(startsWith(false, fast...)), stats.Undecided},
+		"B is wrong and slower": {startsWith(true, fast...), wrong(startsWith(false, slow...)), stats.Worse},
+		"A is wrong and faster": {wrong(startsWith(false, fast...)), startsWith(true, slow...), stats.Undecided},
+		"A is wrong and slower": {wrong(startsWith(false, slow...)), startsWith(true, fast...), stats.Better},
+	} {
+		comparisons := compareStarts(c.a, c.b, o)
+		holdBack(comparisons, [2][]result.StartResult{c.a, c.b})
+		if got := comparisons[0].Verdict; got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
 }
 
 func TestCompareStarts(t *testing.T) {

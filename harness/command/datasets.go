@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/glm46/glm46/datasets"
 	"github.com/glm46/glm46/harness/experiment"
+	"github.com/glm46/glm46/harness/fold"
 )
 
 func datasetsCommand(env Environment) *cli.Command {
@@ -237,7 +239,9 @@ func datasetsInfoCommand(env Environment) *cli.Command {
 			}
 			fmt.Fprintln(env.Stdout, datasets.PlanTable(infos))
 			for _, info := range infos {
-				fmt.Fprintln(env.Stdout, info.Text())
+				for line := range strings.SplitSeq(info.Text(), "\n") {
+					fmt.Fprint(env.Stdout, fold.Line(line, foldWidth(env.Stdout)))
+				}
 			}
 			return nil
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/glm46/glm46/harness/experiment"
+	"github.com/glm46/glm46/harness/fold"
 	"github.com/glm46/glm46/harness/node"
 )
 
@@ -54,7 +55,7 @@ func doctorCommand(env Environment) *cli.Command {
 				}
 			} else {
 				for _, check := range state.Checks {
-					fmt.Fprintln(env.Stdout, printable(check.String()))
+					fmt.Fprint(env.Stdout, fold.Line(printable(check.String()), foldWidth(env.Stdout)))
 				}
 			}
 			if state.Err() != nil {

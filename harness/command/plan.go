@@ -198,7 +198,7 @@ func planCells(c *cli.Context, env Environment, version vllm.Version, profile *m
 	if c.Bool(flagJSON) {
 		return printJSON(env.Stdout, predicted)
 	}
-	_, err = fmt.Fprint(env.Stdout, predicted.Markdown())
+	_, err = fmt.Fprint(env.Stdout, predicted.Text(foldWidth(env.Stdout)))
 	return err
 }
 

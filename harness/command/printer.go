@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/glm46/glm46/harness/fold"
 	"github.com/glm46/glm46/harness/load"
 	"github.com/glm46/glm46/harness/measure"
 )
@@ -42,7 +43,11 @@ func (p *printer) Note(cell, text string) {
 	if cell != "" {
 		text = cell + ": " + text
 	}
-	fmt.Fprintf(p.w, "%s %s\n", p.now().Format(time.TimeOnly), printable(text))
+	width := 0
+	if p.terminal {
+		width = p.width
+	}
+	fmt.Fprint(p.w, fold.Under(p.now().Format(time.TimeOnly)+" ", printable(text), width))
 }
 
 // Progress redraws the live line, or prints one now and then.

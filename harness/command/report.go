@@ -25,7 +25,7 @@ func reportCommand(env Environment) *cli.Command {
    glm46 report results --format html -o report.html
    glm46 report results --json`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Usage: "`md|html|csv|json`", Value: "md"},
+			&cli.StringFlag{Name: "format", Usage: "`md|html|csv|json|text`", DefaultText: "md; text on a terminal"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE`, whole or not at all; default: stdout"},
 			&cli.StringFlag{Name: flagPlan, Usage: "plan `FILE` whose rows to show; default: the embedded plan"},
 			&cli.BoolFlag{Name: flagAdded, Usage: "rows of the cells marked \"added\" too, measured or not"},
@@ -38,8 +38,15 @@ func reportCommand(env Environment) *cli.Command {
 				return usage(errors.New("report: which results folder?"), `for example "glm46 report `+defaultResultsDir+`"`)
 			}
 			format := report.Format(c.String("format"))
-			if c.Bool(flagJSON) {
+			path := c.String("output")
+			switch {
+			case c.Bool(flagJSON):
 				format = report.JSON
+			case format != "":
+			case path == "" && foldWidth(env.Stdout) > 0:
+				format = report.Text
+			default:
+				format = report.Markdown
 			}
 			if err := oneOf("format", string(format), report.Formats()...); err != nil {
 				return err
@@ -63,7 +70,7 @@ func reportCommand(env Environment) *cli.Command {
 			if err := built.Write(&text, format); err != nil {
 				return err
 			}
-			if path := c.String("output"); path != "" && path != "-" {
+			if path != "" && path != "-" {
 				const readable = 0o644
 				if err := renameio.WriteFile(path, text.Bytes(), readable); err != nil {
 					return fmt.Errorf("write the report: %w", err)

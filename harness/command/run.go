@@ -20,6 +20,7 @@ import (
 	"github.com/glm46/glm46/datasets"
 	"github.com/glm46/glm46/harness"
 	"github.com/glm46/glm46/harness/experiment"
+	"github.com/glm46/glm46/harness/fold"
 	"github.com/glm46/glm46/harness/launch"
 	"github.com/glm46/glm46/harness/load"
 	"github.com/glm46/glm46/harness/measure"
@@ -88,8 +89,8 @@ func runCommand(env Environment) *cli.Command {
 		Usage: "measure cells here: start vllm, check it, load it, judge the result, stop it, record",
 		Description: `Which cell: --exp, --group, --all, or EXP_NAME and the other variables of the
 job interface (docs/pbs.md). Every flag is also read from GLM46_ and its name
-(GLM46_MOCK=1, GLM46_MOCK_SPEED=200). The same command continues what a walltime
-or a signal cut off.
+(GLM46_MOCK=1, GLM46_MOCK_SPEED=200). The same command continues what a
+walltime or a signal cut off.
 
 Examples:
    glm46 run --exp 5B --mock --mock-speed 100
@@ -376,7 +377,7 @@ func dryRun(c *cli.Context, env Environment, o *harness.Options) error {
 		if refusal != nil {
 			refused++
 			dry.Reason, dry.EngineText = refusal.Reason, refusal.EngineText
-			fmt.Fprintf(env.Stderr, "%s: vLLM %s refuses this: %s\n", cell.Label(), version, refusal.Reason)
+			fmt.Fprint(env.Stderr, fold.Under(cell.Label()+": ", fmt.Sprintf("vLLM %s refuses this: %s", version, refusal.Reason), foldWidth(env.Stderr)))
 		}
 		cells = append(cells, dry)
 		if c.Bool(flagJSON) {
@@ -483,9 +484,9 @@ func printVerdicts(w io.Writer, outcome *harness.Outcome) {
 		if cell.Reason != "" {
 			line += ": " + cell.Reason
 		}
-		fmt.Fprintln(w, line)
+		fmt.Fprint(w, fold.Under("", line, foldWidth(w)))
 		if cell.EngineText != "" && cell.EngineText != cell.Reason {
-			fmt.Fprintf(w, "  vLLM says: %s\n", cell.EngineText)
+			fmt.Fprint(w, fold.Under("  vLLM says: ", cell.EngineText, foldWidth(w)))
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/glm46/glm46/harness/fold"
 	"github.com/glm46/glm46/harness/launch"
 	"github.com/glm46/glm46/harness/selftest"
 )
@@ -43,7 +44,7 @@ Examples:
 			}
 			o := selftest.Options{Executable: self, Dir: c.String("keep"), Only: c.String("only")}
 			if !c.Bool(flagJSON) {
-				o.Report = func(check selftest.Check) { fmt.Fprintln(env.Stdout, checkLine(check)) }
+				o.Report = func(check selftest.Check) { fmt.Fprint(env.Stdout, fold.Line(checkLine(check), foldWidth(env.Stdout))) }
 			}
 			result, err := selftest.Run(ctx, o)
 			switch {

@@ -3,10 +3,10 @@ package experiment
 import (
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"mvdan.cc/sh/v3/syntax"
 
+	"github.com/glm46/glm46/harness/fold"
 	"github.com/glm46/glm46/mockvllm/vllm"
 )
 
@@ -183,7 +183,7 @@ func (l List) Text(o ListOptions) string {
 	if l.Note != "" {
 		w.head("note", l.Note)
 	}
-	refused := l.overview(&w)
+	refused := l.overview(&w, o.States != nil)
 	group := -1
 	for _, c := range l.Cells {
 		if c.Group != group {
@@ -204,18 +204,26 @@ func (l List) Text(o ListOptions) string {
 }
 
 // overview writes one line a cell and counts the refused ones.
-func (l List) overview(w *textWriter) (refused int) {
+func (l List) overview(w *textWriter, states bool) (refused int) {
 	w.line("")
-	w.line(fmt.Sprintf("%-8s %-5s %-18s %-9s %s", "Exp", "Data", "Config", "vLLM", "Same as"))
+	row := func(id, data, config, vllm, state, same string) {
+		line := fmt.Sprintf("%-8s %-5s %-18s %-9s", id, data, config, vllm)
+		if states {
+			// What does not fit into the column goes below: a state can hold codes.
+			word, rest, _ := strings.Cut(state, " (")
+			line += fmt.Sprintf(" %-17s", word)
+			if rest != "" {
+				defer w.column("        ", strings.TrimSuffix(rest, ")"))
+			}
+		}
+		w.column(line, same)
+	}
+	row("Exp", "Data", "Config", "vLLM", "State", "Same as")
 	for _, c := range l.Cells {
 		if !c.Accepted {
 			refused++
 		}
-		same := strings.Join(c.SameAs, " ")
-		if c.State != "" {
-			same = strings.TrimSpace(c.State + "  " + same)
-		}
-		w.column(fmt.Sprintf("%-8s %-5s %-18s %-9s", c.ID, c.Dataset, c.Config, acceptance(c)), same)
+		row(c.ID, c.Dataset, c.Config, acceptance(c), c.State, strings.Join(c.SameAs, " "))
 	}
 	return refused
 }
@@ -347,30 +355,5 @@ func (w *textWriter) paragraph(label, text string) { w.column("  "+label, text) 
 
 // column writes text after prefix, wrapped, every line under the first.
 func (w *textWriter) column(prefix, text string) {
-	n := utf8.RuneCountInString(prefix)
-	for _, line := range wrap(text, w.width-n-1) {
-		w.line(prefix + " " + line)
-		prefix = strings.Repeat(" ", n)
-	}
-}
-
-// wrap breaks text at blanks into lines of at most width columns; a longer
-// word has a line of its own.
-func wrap(text string, width int) []string {
-	var lines []string
-	line, used := "", 0
-	for _, word := range strings.Split(strings.ReplaceAll(text, "\n", " "), " ") {
-		n := utf8.RuneCountInString(word)
-		if used > 0 && used+1+n > width {
-			lines = append(lines, line)
-			line, used = "", 0
-		}
-		if used > 0 {
-			line += " "
-			used++
-		}
-		line += word
-		used += n
-	}
-	return append(lines, line)
+	w.WriteString(fold.Under(prefix+" ", text, w.width))
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -163,9 +164,17 @@ func TestResolution(t *testing.T) {
 
 func TestReportRenders(t *testing.T) {
 	r := allCells(t, short, CellOptions{})
-	text := r.Markdown()
+	text := r.Text(0)
 	for _, want := range []string{"| 1A* ", "3B* is refused", "assumes: drafts", "hours in all"} {
 		require.Contains(t, text, want)
+	}
+	const width = 80
+	narrow := r.Text(width)
+	require.Contains(t, narrow, "3B* DCP-2, eager baseline: refused\n")
+	for line := range strings.Lines(narrow) {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > width {
+			t.Errorf("%d columns: %s", n, line)
+		}
 	}
 	data, err := json.Marshal(r)
 	require.NoError(t, err)

@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/glm46/glm46/harness/fold"
 )
 
-// Markdown renders the report as a table with notes, for terminals and files.
-func (r *Report) Markdown() string {
+// Text renders the report as a Markdown table with notes. Where that is wider
+// than width columns, for a terminal, the table is a narrow one and the notes are
+// folded; 0: it is never too wide.
+func (r *Report) Text(width int) string {
 	rows := [][]string{{"Exp", "Config", "Base", "Level", "KV tokens", "TTFT ms", "TPOT ms", "TPS", "Output tok/s", "vs base", "Preempt.", "Hours"}}
 	var notes []string
 	noted := map[string]bool{}
@@ -32,21 +36,30 @@ func (r *Report) Markdown() string {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Predicted for vLLM %s from profile %s; distinct prompts, no noise.\n\n", r.VLLMVersion, r.Profile)
-	table(&b, rows)
+	line := func(prefix, format string, args ...any) {
+		b.WriteString(fold.Under(prefix, fmt.Sprintf(format, args...), width))
+	}
+	line("", "Predicted for vLLM %s from profile %s; distinct prompts, no noise.", r.VLLMVersion, r.Profile)
+	b.WriteString("\n")
+	if widths := columnWidths(rows); width > 0 && tableWidth(widths) > width {
+		r.narrow(&b)
+	} else {
+		table(&b, rows, widths)
+	}
+	b.WriteString("\n")
 	t := r.Totals
-	fmt.Fprintf(&b, "\n%d cells, %d configurations, %d refused. %d server starts, %.1f hours in all.\n", t.Cells, t.Configurations, t.Refused, t.Starts, t.Hours)
-	fmt.Fprintf(&b, "\"~\": differs from the baseline by less than %.1f %%, which these starts do not tell from noise (spread of starts taken as %.1f %%).\n",
+	line("", "%d cells, %d configurations, %d refused. %d server starts, %.1f hours in all.", t.Cells, t.Configurations, t.Refused, t.Starts, t.Hours)
+	line("", "\"~\": differs from the baseline by less than %.1f %%, which these starts do not tell from noise (spread of starts taken as %.1f %%).",
 		100*t.ResolutionShare, 100*t.Spread)
 	for _, n := range notes {
-		fmt.Fprintf(&b, "- %s\n", n)
+		line("- ", "%s", n)
 	}
 	for i, j := range t.Jobs {
 		long := ""
 		if j.TooLong {
 			long = ", longer than the walltime: continued in a further job"
 		}
-		fmt.Fprintf(&b, "- job %d: %.1f h, %s%s\n", i+1, j.Hours, strings.Join(j.Cells, " "), long)
+		line("- ", "job %d: %.1f h, %s%s", i+1, j.Hours, strings.Join(j.Cells, " "), long)
 	}
 	return b.String()
 }
@@ -81,15 +94,56 @@ func (e *Entry) row() []string {
 	return row
 }
 
-// table writes rows as a Markdown table with aligned columns; numbers, from the
-// fifth column on, to the right.
-func table(b *strings.Builder, rows [][]string) {
+// narrow writes what fits into 80 columns: a line a cell with its KV cache, then
+// one a level.
+func (r *Report) narrow(b *strings.Builder) {
+	fmt.Fprintf(b, "  %-6s %8s %8s %8s %9s %9s %9s %6s\n", "Level", "TTFT ms", "TPOT ms", "TPS", "out tok/s", "vs base", "preempted", "hours")
+	head := ""
+	for _, e := range r.Cells {
+		row := e.row()
+		this := row[0] + " " + row[1] + ", " + row[2] + " baseline"
+		if row[4] != "-" {
+			this += ", KV cache " + row[4] + " tokens"
+		}
+		switch {
+		case e.Refused != "":
+			this += ": refused"
+		case e.OutputThroughput == nil:
+			this += ": not predicted"
+		}
+		if this != head {
+			head = this
+			b.WriteString(head + "\n")
+		}
+		if e.OutputThroughput == nil {
+			continue
+		}
+		fmt.Fprintf(b, "  %-6s %8s %8s %8s %9s %9s %9s %6s\n", row[3], row[5], row[6], row[7], row[8], row[9], row[10], row[11])
+	}
+}
+
+func columnWidths(rows [][]string) []int {
 	widths := make([]int, len(rows[0]))
 	for _, r := range rows {
 		for i, c := range r {
 			widths[i] = max(widths[i], utf8.RuneCountInString(c))
 		}
 	}
+	return widths
+}
+
+// tableWidth is that of a Markdown table with these columns.
+func tableWidth(widths []int) int {
+	total := len("|")
+	for _, w := range widths {
+		total += w + len("|  ")
+	}
+	return total
+}
+
+// table writes rows as a Markdown table with aligned columns; numbers, from the
+// fifth column on, to the right.
+func table(b *strings.Builder, rows [][]string, widths []int) {
 	const firstNumber = 4
 	for n, r := range rows {
 		for i, c := range r {

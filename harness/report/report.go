@@ -104,6 +104,9 @@ type Status struct {
 	Total int `json:"total,omitempty"`
 }
 
+// kindBench is the kind of starts on servers that are not ours.
+const kindBench = "bench"
+
 // StatusPending is the kind of a cell without a result.
 const StatusPending = "pending"
 
@@ -223,7 +226,7 @@ func Build(cells []experiment.Cell, starts []result.StartResult, o Options) *Rep
 // belongs says whether a start measured a cell: the same settings, data set and
 // levels, whatever the name it ran under.
 func belongs(s result.StartResult, c experiment.Cell) bool {
-	if s.Start.Kind == "bench" || s.Start.Dataset.Name != c.Dataset {
+	if s.Start.Kind == kindBench || s.Start.Dataset.Name != c.Dataset {
 		return false
 	}
 	return s.Start.ConfigHash != "" && s.Start.ConfigHash == c.ConfigHash
@@ -252,6 +255,10 @@ func (r *Report) addOthers(starts []result.StartResult, used []bool) {
 			continue
 		}
 		k := key{s.Start.Kind, cmp.Or(s.Start.Experiment.ID, s.ExpName), s.Start.Dataset.Name, s.Start.ConfigHash}
+		if s.Start.Kind == kindBench {
+			// Of a server of others nothing says that it is the same one again.
+			k.hash = s.StartID
+		}
 		if _, ok := groups[k]; !ok {
 			order = append(order, k)
 		}
@@ -265,6 +272,9 @@ func (r *Report) addOthers(starts []result.StartResult, used []bool) {
 		}
 		if first.Experiment.Notes != "" {
 			row.Notes = append(row.Notes, first.Experiment.Notes)
+		}
+		if k.kind == kindBench {
+			row.Notes = append(row.Notes, "at "+first.Created.UTC().Format("2006-01-02 15:04:05 UTC"))
 		}
 		fill(&row, groups[k])
 		at := len(r.Rows)

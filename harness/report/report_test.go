@@ -17,7 +17,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"github.com/glm46/glm46/harness/experiment"
 	"github.com/glm46/glm46/harness/measure"
@@ -156,7 +155,10 @@ func everything(t testing.TB) []result.StartResult {
 	s.start(cell(t, "6B"), nil, measure.IncompleteValidity(), level("c1", 1, 0, 0, 0, measure.IncompleteValidity()))
 	s.start(cell(t, "4D"), nil, good, level("c1", 1, 3, 8, 8, good), level("c16", 16, 32, 90, 7, good), level("c64", 64, 100, 260, 5, good))
 	s.start(custom(t, "5B", "5B_kv_bf16"), func(j *result.StartJSON) { j.Notes = []string{"20 of 100 samples"} }, good, level("c4", 4, 20, 33.3, 8.4, good))
-	s.start(experiment.Cell{ExpName: "bench", Dataset: "mine"}, func(j *result.StartJSON) { j.Kind = "bench" }, good, level("r2.5", 0, 20, 44, 9, good))
+	s.start(experiment.Cell{ExpName: "bench", Dataset: "mine", Config: "gpu7:8000"}, func(j *result.StartJSON) { j.Kind = "bench" }, good, level("r2.5", 0, 20, 44, 9, good))
+	late := good
+	late.Labels = []measure.Label{measure.LabelMock, measure.LabelSpedUp, measure.LabelMockLate}
+	s.start(experiment.Cell{ExpName: "bench", Dataset: "mine", Config: "127.0.0.1:8000"}, func(j *result.StartJSON) { j.Kind = "bench" }, late, level("c1", 1, 5, 4.4, 4.5, late))
 	require.NoError(t, os.MkdirAll(filepath.Join(s.dir, "7B", "8k", "x"), 0o777))
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "7B", "8k", "x", result.StartFile), []byte("{"), 0o666))
 	return s.read()
@@ -426,21 +428,30 @@ func TestTerminalKeepsTo80Columns(t *testing.T) {
 	}
 }
 
-func TestWrap(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := rapid.StringMatching(`[a-zäö ]{0,300}`).Draw(t, "s")
-		parts := wrap(s, 40, "  ")
-		var all []string
-		for _, p := range parts {
-			if utf8.RuneCountInString(p) > 40 {
-				t.Fatalf("%q is too long", p)
+// TestBenchesAreRowsOfTheirOwn: nothing says that two benches met one server.
+func TestBenchesAreRowsOfTheirOwn(t *testing.T) {
+	var benches []Row
+	for _, row := range Build(cells(t), everything(t), Options{}).Rows {
+		if row.Exp == "bench" {
+			benches = append(benches, row)
+		}
+	}
+	require.Len(t, benches, 2)
+	require.Equal(t, []string{"gpu7:8000", "127.0.0.1:8000"}, []string{benches[0].Config, benches[1].Config})
+	require.NotContains(t, benches[0].remarks(), distortedRemark)
+	require.Contains(t, benches[1].remarks(), distortedRemark, "mock_late under sped_up")
+}
+
+func TestTextFitsATerminal(t *testing.T) {
+	for _, r := range []*Report{Build(cells(t), everything(t), Options{Published: experiment.Default().Published}), hostileReport(t)} {
+		var b bytes.Buffer
+		require.NoError(t, r.Write(&b, Text))
+		for line := range strings.Lines(b.String()) {
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > terminalWidth {
+				t.Errorf("%d columns: %s", n, line)
 			}
-			all = append(all, strings.Fields(p)...)
 		}
-		if got, want := strings.Join(all, ""), strings.Join(strings.Fields(s), ""); got != want {
-			t.Fatalf("letters lost: %q, %q", got, want)
-		}
-	})
+	}
 }
 
 func TestSameInputSameBytes(t *testing.T) {

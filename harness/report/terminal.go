@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/glm46/glm46/harness/fold"
 )
 
 // terminalWidth is what a job's log and a plain terminal show.
@@ -35,7 +37,7 @@ func (r *Report) terminalTable(wide bool) (table []string, below [][]string) {
 	rows := [][]string{append(header, "Status")}
 	below = [][]string{nil}
 	for _, row := range r.Rows {
-		c := []string{clip(row.Exp, 12), clip(row.Config, 12), clip(row.Dataset, 8), figure(row.TPS, 2), latency(row.LatencySeconds)}
+		c := []string{clip(row.Exp, 12), clip(row.Config, 18), clip(row.Dataset, 8), figure(row.TPS, 2), latency(row.LatencySeconds)}
 		var more, levels []string
 		for _, l := range r.Levels {
 			if wide {
@@ -101,12 +103,15 @@ func joinTable(table []string, below [][]string) string {
 	const indent = "    "
 	var b strings.Builder
 	for i, line := range table {
-		for _, part := range wrap(line, terminalWidth, indent) {
+		for k, part := range fold.Cut(line, terminalWidth) {
+			if k > 0 {
+				part = indent + part
+			}
 			b.WriteString(part + "\n")
 		}
 		for _, s := range below[i] {
-			for _, part := range wrap(indent+strings.TrimSpace(s), terminalWidth, indent) {
-				b.WriteString(part + "\n")
+			for _, part := range fold.Cut(strings.TrimSpace(s), terminalWidth-len(indent)) {
+				b.WriteString(indent + part + "\n")
 			}
 		}
 	}
@@ -119,25 +124,6 @@ func clip(s string, n int) string {
 	}
 	r := []rune(s)
 	return string(r[:n-1]) + "…"
-}
-
-// wrap breaks a line at blanks so that no part is longer than width; parts after
-// the first begin with indent.
-func wrap(s string, width int, indent string) []string {
-	var out []string
-	for utf8.RuneCountInString(s) > width {
-		r := []rune(s)
-		cut := width
-		for cut > len(indent)+1 && r[cut] != ' ' {
-			cut--
-		}
-		if cut <= len(indent)+1 { // no blank: break the word
-			cut = width
-		}
-		out = append(out, strings.TrimRight(string(r[:cut]), " "))
-		s = indent + strings.TrimLeft(string(r[cut:]), " ")
-	}
-	return append(out, s)
 }
 
 // Lines gives one sentence a row, for logs: "5B kv=bf16 8k: TPS 8.70, ...".

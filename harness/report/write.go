@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/glm46/glm46/harness/fold"
+	"github.com/glm46/glm46/harness/measure"
 )
 
 // Format names a way to write a report.
@@ -21,10 +25,14 @@ const (
 	JSON     Format = "json"
 	CSV      Format = "csv"
 	HTML     Format = "html"
+	// Text is the table for terminals, 80 columns wide.
+	Text Format = "text"
 )
 
 // Formats lists the names of all formats, the default first.
-func Formats() []string { return []string{string(Markdown), string(HTML), string(CSV), string(JSON)} }
+func Formats() []string {
+	return []string{string(Markdown), string(HTML), string(CSV), string(JSON), string(Text)}
+}
 
 // A FormatError says that a format is not known.
 type FormatError struct{ Name string }
@@ -51,6 +59,8 @@ func (r *Report) Write(w io.Writer, f Format) error {
 		if err := r.csv(&b); err != nil {
 			return err
 		}
+	case Text:
+		r.text(&b)
 	case HTML:
 		if err := r.html(&b); err != nil {
 			return err
@@ -92,9 +102,18 @@ func (r Row) throughput(level string) string {
 	return s
 }
 
+// distorted says that a mock ran faster than this machine could follow.
+func (r Row) distorted() bool {
+	has := func(l measure.Label) bool { return slices.Contains(r.Labels, string(l)) }
+	return has(measure.LabelSpedUp) && (has(measure.LabelMockLate) || has(measure.Label(measure.ReasonClientSaturated)))
+}
+
 // remarks joins labels, equal cells and notes.
 func (r Row) remarks() string {
 	var parts []string
+	if r.distorted() {
+		parts = append(parts, distortedRemark)
+	}
 	if len(r.Labels) > 0 {
 		parts = append(parts, strings.Join(r.Labels, ", "))
 	}
@@ -104,6 +123,9 @@ func (r Row) remarks() string {
 	parts = append(parts, r.Notes...)
 	return strings.Join(parts, "; ")
 }
+
+// distortedRemark says what the labels of a distorted row mean.
+const distortedRemark = "figures of this busy machine, not of the model: use a lower --mock-speed"
 
 // header names the columns of the results table.
 func (r *Report) header() []string {
@@ -149,12 +171,33 @@ func (r *Report) legend() []string {
 	return out
 }
 
-func (r *Report) markdown(b *bytes.Buffer) {
-	title := r.Title
-	if title == "" {
-		title = "Results"
+// text is what markdown writes, without its marks and in 80 columns.
+func (r *Report) text(b *bytes.Buffer) {
+	line := func(prefix, s string) { b.WriteString(fold.Under(prefix, s, terminalWidth)) }
+	line("", cmp.Or(r.Title, "Results"))
+	b.WriteString("\n")
+	if r.Baseline != nil {
+		line("", "Baseline "+r.Baseline.Exp)
+		for _, row := range append([][]string{{"", "published", "measured"}}, r.Baseline.table()...) {
+			fmt.Fprintf(b, "  %-18s %16s %16s\n", row[0], row[1], row[2])
+		}
+		for _, n := range r.Baseline.Notes {
+			line("  ", n)
+		}
+		b.WriteString("\n")
 	}
-	fmt.Fprintf(b, "# %s\n", mdText(title))
+	b.WriteString(r.Terminal())
+	b.WriteString("\n")
+	for _, l := range r.legend() {
+		line("- ", l)
+	}
+	for _, u := range r.Unreadable {
+		line("not readable: ", u)
+	}
+}
+
+func (r *Report) markdown(b *bytes.Buffer) {
+	fmt.Fprintf(b, "# %s\n", mdText(cmp.Or(r.Title, "Results")))
 	if r.Created != nil {
 		fmt.Fprintf(b, "\nWritten %s.\n", r.Created.Format("2006-01-02 15:04:05 UTC"))
 	}
