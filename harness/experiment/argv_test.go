@@ -6,9 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -278,32 +275,5 @@ func TestNearest(t *testing.T) {
 		if got := Nearest(c.name, c.in); !slices.Equal(got, c.want) {
 			t.Errorf("%.20s: got %v, want %v", c.name, got, c.want)
 		}
-	}
-}
-
-// TestPure: the package opens no file, socket, clock or environment, starts no
-// goroutine and depends on nothing of ours but the facts of vLLM.
-func TestPure(t *testing.T) {
-	files, err := filepath.Glob("*.go")
-	require.NoError(t, err)
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
-		require.NoError(t, err)
-		for _, i := range f.Imports {
-			path := strings.Trim(i.Path.Value, `"`)
-			if slices.Contains([]string{"os", "net", "net/http", "time", "math/rand", "math/rand/v2", "os/exec", "syscall", "io/ioutil", "sync"}, path) ||
-				strings.HasPrefix(path, "github.com/glm46/") && path != "github.com/glm46/glm46/mockvllm/vllm" {
-				t.Errorf("%s imports %s", name, path)
-			}
-		}
-		ast.Inspect(f, func(n ast.Node) bool {
-			if _, ok := n.(*ast.GoStmt); ok {
-				t.Errorf("%s starts a goroutine", name)
-			}
-			return true
-		})
 	}
 }

@@ -11,28 +11,32 @@ import (
 func (r *Report) html(w io.Writer) error {
 	type bar struct {
 		Label, Value string
-		Y, Width     float64
+		Percent      float64 // of the longest
 		Valid        bool
 	}
 	type chart struct {
-		Title  string
-		Height float64
-		Bars   []bar
+		Title string
+		Bars  []bar
+	}
+	type cell struct {
+		Name, Text string
+		// Class is "n" for a number, "e" where there is nothing, "w" for prose.
+		Class string
 	}
 	type line struct {
-		Cells []string
+		Cells []cell
 		Class string
 	}
 	doc := struct {
 		Title, Created string
-		Header         []string
+		Header         []cell
 		Rows           []line
 		Baseline       *Baseline
 		BaselineRows   [][]string
 		Charts         []chart
 		Legend         []string
 		Unreadable     []string
-	}{Title: r.Title, Header: r.header(), Baseline: r.Baseline, Legend: r.legend(), Unreadable: r.Unreadable}
+	}{Title: r.Title, Baseline: r.Baseline, Legend: r.legend(), Unreadable: r.Unreadable}
 	if doc.Title == "" {
 		doc.Title = "Results"
 	}
@@ -42,13 +46,34 @@ func (r *Report) html(w io.Writer) error {
 	if r.Baseline != nil {
 		doc.BaselineRows = r.Baseline.table()
 	}
+	header := r.header()
+	classOf := func(i int) string {
+		switch header[i] {
+		case "Exp", "Config", "Dataset":
+			return ""
+		case "Status", "Notes":
+			return "w"
+		}
+		return "n"
+	}
+	for i, name := range header {
+		doc.Header = append(doc.Header, cell{Text: name, Class: classOf(i)})
+	}
 	for _, row := range r.Rows {
 		class := "other"
 		switch row.Status.Kind {
 		case "valid", "refused", StatusPending:
 			class = row.Status.Kind
 		}
-		doc.Rows = append(doc.Rows, line{Cells: r.cells(row), Class: class})
+		l := line{Class: class}
+		for i, text := range r.cells(row) {
+			c := cell{header[i], text, classOf(i)}
+			if text == "-" {
+				c.Class += " e"
+			}
+			l.Cells = append(l.Cells, c)
+		}
+		doc.Rows = append(doc.Rows, l)
 	}
 	levels := append([]string{FirstLevel}, r.Levels...)
 	for _, name := range levels {
@@ -66,9 +91,8 @@ func (r *Report) html(w io.Writer) error {
 				continue
 			}
 			c.Bars = append(c.Bars, bar{Label: row.Exp + " " + row.Config + " " + row.Dataset, Value: row.throughput(name),
-				Y: float64(len(c.Bars)) * 22, Width: 480 * max(l.OutputThroughput, 0) / top, Valid: l.Valid})
+				Percent: 100 * max(l.OutputThroughput, 0) / top, Valid: l.Valid})
 		}
-		c.Height = float64(len(c.Bars)) * 22
 		if len(c.Bars) > 0 {
 			doc.Charts = append(doc.Charts, c)
 		}
@@ -84,11 +108,23 @@ var page = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{.Title}}</title>
 <style>
-body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222;background:#fff}
+body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:90em;padding:0 1em;color:#222;background:#fff}
 table{border-collapse:collapse;margin:1em 0}th,td{border:1px solid #ccc;padding:.25em .6em;text-align:left;vertical-align:top}
-th{background:#f2f2f2}tr.pending td{color:#777}tr.other td:nth-child(6){color:#a40000}tr.refused td:nth-child(6){color:#7a5200}
-tr.valid td:nth-child(6){color:#146c2e}svg text{font:13px system-ui,sans-serif;fill:#222}.b{fill:#4878a8}.n{fill:#bbb}
-@media (prefers-color-scheme:dark){body{background:#181818;color:#ddd}th{background:#2a2a2a}th,td{border-color:#444}svg text{fill:#ddd}
+th{background:#f2f2f2}.n{text-align:right}td.n{white-space:nowrap}
+.rows td.w{min-width:9em}.rows td:nth-child(7){min-width:17em}.rows td:first-child,.rows td:nth-child(2){white-space:nowrap}.wide{overflow-x:auto}
+tr.pending td{color:#767676}tr.other td:nth-child(6){color:#a40000}tr.refused td:nth-child(6){color:#7a5200}
+tr.valid td:nth-child(6){color:#146c2e}
+.chart div{display:grid;grid-template-columns:16em 1fr 6em;gap:.6em;align-items:center}.chart .v{text-align:right}
+.chart i{display:block;height:1.1em;background:#4878a8;margin:.15em 0}.chart i.x{background:#bbb}
+@media (max-width:50em){
+.rows thead{display:none}.rows,.rows tbody,.rows tr{display:block}.rows tr{border:1px solid #ccc;margin:0 0 .8em}
+.rows td{display:grid;grid-template-columns:7em 1fr;border:0;text-align:left;white-space:normal!important;min-width:0!important}
+.rows td::before{content:attr(data-name);color:#767676}.rows td.e{display:none}
+.rows td:first-child{background:#f2f2f2;font-weight:bold}
+.chart div{grid-template-columns:1fr 5em}.chart .l{grid-column:1/3}
+}
+@media (prefers-color-scheme:dark){body{background:#181818;color:#ddd}th,.rows td:first-child{background:#2a2a2a}
+table th,table td,.rows tr{border-color:#444}tr.pending td,.rows td::before{color:#999}
 tr.other td:nth-child(6){color:#ff8a80}tr.refused td:nth-child(6){color:#e0b060}tr.valid td:nth-child(6){color:#7fd08f}}
 </style>
 </head>
@@ -110,12 +146,13 @@ tr.other td:nth-child(6){color:#ff8a80}tr.refused td:nth-child(6){color:#e0b060}
 {{- end}}
 {{- end}}
 <h2>Experiment Results Table</h2>
-<table>
-<tr>{{range .Header}}<th>{{.}}</th>{{end}}</tr>
+<div class="wide"><table class="rows">
+<thead><tr>{{range .Header}}<th class="{{.Class}}">{{.Text}}</th>{{end}}</tr></thead>
+<tbody>
 {{- range .Rows}}
-<tr class="{{.Class}}">{{range .Cells}}<td>{{.}}</td>{{end}}</tr>
+<tr class="{{.Class}}">{{range .Cells}}<td class="{{.Class}}" data-name="{{.Name}}">{{.Text}}</td>{{end}}</tr>
 {{- end}}
-</table>
+</tbody></table></div>
 <ul>
 {{- range .Legend}}
 <li>{{.}}</li>
@@ -123,11 +160,11 @@ tr.other td:nth-child(6){color:#ff8a80}tr.refused td:nth-child(6){color:#e0b060}
 </ul>
 {{- range .Charts}}
 <h2>{{.Title}}</h2>
-<svg role="img" aria-label="{{.Title}}" width="860" height="{{.Height}}">
+<div class="chart">
 {{- range .Bars}}
-<text x="0" y="{{.Y}}" dy="15">{{.Label}}</text><rect class="{{if .Valid}}b{{else}}n{{end}}" x="260" y="{{.Y}}" width="{{printf "%.1f" .Width}}" height="18"/><text x="750" y="{{.Y}}" dy="15">{{.Value}}</text>
+<div><span class="l">{{.Label}}</span><span><i{{if not .Valid}} class="x"{{end}} style="width:{{printf "%.1f" .Percent}}%"></i></span><span class="v">{{.Value}}</span></div>
 {{- end}}
-</svg>
+</div>
 {{- end}}
 {{- if .Unreadable}}
 <h2>Not readable</h2>
