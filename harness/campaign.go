@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -247,7 +248,7 @@ func (c *campaign) prepareAndMeasure(ctx context.Context, open []*job) error {
 		return nil
 	}
 	for round := range c.o.Starts {
-		starts := c.group(c.pending(open, round+1))
+		starts := group(c.pending(open, round+1))
 		if round%2 == 1 {
 			// A B B A: drift over the job hits all configurations alike.
 			slices.Reverse(starts)
@@ -271,15 +272,18 @@ func (c *campaign) prepareAndMeasure(ctx context.Context, open []*job) error {
 // pending gives a job to every configuration whose start of that number is not
 // in the results yet, and settles the others.
 func (c *campaign) pending(open []*job, number int) []*job {
+	all, err := result.ReadAll(c.o.ResultsDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.observer.Note("", err.Error()+"; nothing in it is continued")
+	}
 	var out []*job
 	for _, j := range open {
 		next := *j
+		foreign := func(r result.StartResult) bool { return !serves(r, j.cell()) }
 		next.number = number
 		next.resumeKey = experiment.ResumeKey(j.cell(), j.set.SHA256, c.print, c.version.String(), c.mockFacts())
 		if !c.o.Again {
-			finished, err := result.FindFinished(c.o.ResultsDir, next.resumeKey)
-			finished = slices.DeleteFunc(finished, func(r result.StartResult) bool { return !serves(r, j.cell()) })
-			if err == nil && len(finished) >= number {
+			if finished := slices.DeleteFunc(result.Finished(all, next.resumeKey), foreign); len(finished) >= number {
 				// Newest first: start number n is the n-th from the end.
 				have := finished[len(finished)-number]
 				c.observer.Note(j.cell().Label(), fmt.Sprintf("already measured: %s (--again measures anew)", have.Dir))
@@ -289,11 +293,9 @@ func (c *campaign) pending(open []*job, number int) []*job {
 				})
 				continue
 			}
-		}
-		resumable, err := result.FindResumable(c.o.ResultsDir, next.resumeKey)
-		resumable = slices.DeleteFunc(resumable, func(r result.StartResult) bool { return !serves(r, j.cell()) })
-		if err == nil && len(resumable) > 0 && !c.o.Again {
-			next.before = &resumable[0]
+			if resumable := slices.DeleteFunc(result.Resumable(all, next.resumeKey), foreign); len(resumable) > 0 {
+				next.before = &resumable[0]
+			}
 		}
 		out = append(out, &next)
 	}
@@ -311,7 +313,7 @@ func serves(r result.StartResult, cell experiment.Cell) bool {
 }
 
 // group puts jobs that one server can serve onto one start, in order.
-func (c *campaign) group(jobs []*job) [][]*job {
+func group(jobs []*job) [][]*job {
 	var out [][]*job
 	at := map[string]int{}
 	for _, j := range jobs {

@@ -234,25 +234,3 @@ func Configurations(cells []Cell) []Configuration {
 	}
 	return out
 }
-
-// ServerStart is one life of a server and the configurations measured on it.
-type ServerStart struct {
-	Configurations []Configuration
-}
-
-// ServerStarts groups configurations that one server can serve (4C/8k and
-// 4C/64k), in order of first appearance.
-func ServerStarts(configurations []Configuration) []ServerStart {
-	var out []ServerStart
-	at := map[string]int{}
-	for _, c := range configurations {
-		i, ok := at[c.Cell.ServerHash]
-		if !ok {
-			i = len(out)
-			at[c.Cell.ServerHash] = i
-			out = append(out, ServerStart{})
-		}
-		out[i].Configurations = append(out[i].Configurations, c)
-	}
-	return out
-}

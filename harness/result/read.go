@@ -216,47 +216,27 @@ func (l LevelResult) Finished() bool {
 	return l.Err == nil && !has(l.Run.Validity, measure.ReasonIncomplete) && !has(l.Run.Validity, measure.ReasonInterrupted)
 }
 
-// FindResumable returns the starts with that resume key that were broken off
-// and that no process is writing to, the newest first.
-func FindResumable(results, resumeKey string) ([]StartResult, error) {
-	if resumeKey == "" {
-		return nil, errors.New("results: no resume key to look for")
-	}
-	all, err := ReadAll(results)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var out []StartResult
-	for _, r := range all {
-		if s := r.State(); r.Start.ResumeKey == resumeKey && (s == StateInterrupted || s == StateIncomplete) {
-			out = append(out, r)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b StartResult) int { return b.Start.Created.Compare(a.Start.Created) })
-	return out, nil
+// Resumable returns those of starts with that resume key that were broken off and
+// that no process is writing to, the newest first.
+func Resumable(starts []StartResult, resumeKey string) []StartResult {
+	return newest(starts, resumeKey, StateInterrupted, StateIncomplete)
 }
 
-// FindFinished returns the starts with that resume key that ran to their end
+// Finished returns those of starts with that resume key that ran to their end
 // with a valid result, the newest first.
-func FindFinished(results, resumeKey string) ([]StartResult, error) {
-	all, err := ReadAll(results)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
+func Finished(starts []StartResult, resumeKey string) []StartResult {
+	return newest(starts, resumeKey, StateValid)
+}
+
+func newest(starts []StartResult, resumeKey string, states ...State) []StartResult {
 	var out []StartResult
-	for _, r := range all {
-		if resumeKey != "" && r.Start.ResumeKey == resumeKey && r.State() == StateValid {
+	for _, r := range starts {
+		if resumeKey != "" && r.Start.ResumeKey == resumeKey && slices.Contains(states, r.State()) {
 			out = append(out, r)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b StartResult) int { return b.Start.Created.Compare(a.Start.Created) })
-	return out, nil
+	return out
 }
 
 func has(v measure.Validity, r measure.Reason) bool { return slices.Contains(v.Reasons, r) }

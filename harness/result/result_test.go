@@ -150,23 +150,19 @@ func TestStates(t *testing.T) {
 		if got := only(t, results).State(); got != c.want {
 			t.Errorf("want %s, got %s", c.want, got)
 		}
-		resumable, err := FindResumable(results, "key")
+		all, err := ReadAll(results)
 		require.NoError(t, err)
+		resumable := Resumable(all, "key")
 		if want := c.want == StateInterrupted || c.want == StateIncomplete; (len(resumable) == 1) != want {
 			t.Errorf("%s: resumable %v", c.want, len(resumable) == 1)
 		}
-		finished, err := FindFinished(results, "key")
-		require.NoError(t, err)
+		finished := Finished(all, "key")
 		if (len(finished) == 1) != (c.want == StateValid) {
 			t.Errorf("%s: finished %d", c.want, len(finished))
 		}
-		other, err := FindResumable(results, "another key")
-		require.NoError(t, err)
-		require.Empty(t, other)
+		require.Empty(t, Resumable(all, "another key"))
+		require.Empty(t, Resumable(all, ""))
 	}
-	none, err := FindResumable(filepath.Join(t.TempDir(), "none"), "key")
-	require.NoError(t, err)
-	require.Empty(t, none)
 }
 
 func TestReadAllPassesOverWhatIsNotOurs(t *testing.T) {
