@@ -58,8 +58,8 @@ func (s *Set) Info() *Info {
 // Text is the description for a person: a few lines and a small histogram.
 func (i *Info) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s samples, %s\n", i.Name, thousands(int64(i.Samples)), i.Path)
-	fmt.Fprintf(&b, "  format           %s; %s bytes, expanded %s\n", i.Format, thousands(i.Bytes), thousands(i.ContentBytes))
+	fmt.Fprintf(&b, "%s: %s samples, %s\n", i.Name, Thousands(int64(i.Samples)), i.Path)
+	fmt.Fprintf(&b, "  format           %s; %s bytes, expanded %s\n", i.Format, Thousands(i.Bytes), Thousands(i.ContentBytes))
 	fmt.Fprintf(&b, "  sha256           %s\n", i.SHA256)
 	if i.ContentSHA256 != "" {
 		fmt.Fprintf(&b, "  of the content   %s\n", i.ContentSHA256)
@@ -95,7 +95,7 @@ func generator(m *Manifest) *GeneratorInfo {
 
 func sourceText(g *GeneratorInfo) string {
 	if g.Source == "files" {
-		return fmt.Sprintf("%s text files", thousands(int64(g.SourceFiles)))
+		return fmt.Sprintf("%s text files", Thousands(int64(g.SourceFiles)))
 	}
 	return "synthetic text"
 }
@@ -119,16 +119,16 @@ func (s TokenStats) text(b *strings.Builder, title string) {
 		fmt.Fprintf(b, "%snot known\n", label)
 		return
 	case s.Min == s.Max:
-		fmt.Fprintf(b, "%s%s each, %s in all", label, thousands(s.Min), thousands(s.Total))
+		fmt.Fprintf(b, "%s%s each, %s in all", label, Thousands(s.Min), Thousands(s.Total))
 	default:
 		fmt.Fprintf(b, "%smin %s, median %s, mean %s, p90 %s, max %s; %s in all", label,
-			thousands(s.Min), thousands(s.P50), thousands(int64(s.Mean+0.5)), thousands(s.P90), thousands(s.Max), thousands(s.Total))
+			Thousands(s.Min), Thousands(s.P50), Thousands(int64(s.Mean+0.5)), Thousands(s.P90), Thousands(s.Max), Thousands(s.Total))
 	}
 	if s.Estimated > 0 {
-		fmt.Fprintf(b, " (%s estimated)", thousands(s.Estimated))
+		fmt.Fprintf(b, " (%s estimated)", Thousands(s.Estimated))
 	}
 	if s.Missing > 0 {
-		fmt.Fprintf(b, " (%s samples without)", thousands(s.Missing))
+		fmt.Fprintf(b, " (%s samples without)", Thousands(s.Missing))
 	}
 	b.WriteByte('\n')
 	if len(s.Histogram) < 2 {
@@ -140,12 +140,12 @@ func (s TokenStats) text(b *strings.Builder, title string) {
 	}
 	for _, h := range s.Histogram {
 		bar := int((h.Count*barWidth + most - 1) / most)
-		fmt.Fprintf(b, "    %9s - %-9s %s %s\n", thousands(h.From), thousands(h.To), strings.Repeat("#", bar), thousands(h.Count))
+		fmt.Fprintf(b, "    %9s - %-9s %s %s\n", Thousands(h.From), Thousands(h.To), strings.Repeat("#", bar), Thousands(h.Count))
 	}
 }
 
-// thousands writes a number with commas: 48,000.
-func thousands(n int64) string {
+// Thousands writes a number with commas: 48,000.
+func Thousands(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	sign := ""
 	if n < 0 {
@@ -177,5 +177,5 @@ func (s TokenStats) mean() string {
 	if s.Estimated > 0 || s.Min != s.Max {
 		mark = "~"
 	}
-	return mark + thousands(int64(s.Mean+0.5))
+	return mark + Thousands(int64(s.Mean+0.5))
 }

@@ -248,7 +248,8 @@ func (c *campaign) prepareAndMeasure(ctx context.Context, open []*job) error {
 		return nil
 	}
 	for round := range c.o.Starts {
-		starts := group(c.pending(open, round+1))
+		// Jobs that one server can serve share a start.
+		starts := experiment.GroupBy(c.pending(open, round+1), func(j *job) string { return j.cell().ServerHash })
 		if round%2 == 1 {
 			// A B B A: drift over the job hits all configurations alike.
 			slices.Reverse(starts)
@@ -310,23 +311,6 @@ func serves(r result.StartResult, cell experiment.Cell) bool {
 		return r.ExpName == cell.ExpName
 	}
 	return true
-}
-
-// group puts jobs that one server can serve onto one start, in order.
-func group(jobs []*job) [][]*job {
-	var out [][]*job
-	at := map[string]int{}
-	for _, j := range jobs {
-		hash := j.cell().ServerHash
-		i, ok := at[hash]
-		if !ok {
-			i = len(out)
-			at[hash] = i
-			out = append(out, nil)
-		}
-		out[i] = append(out[i], j)
-	}
-	return out
 }
 
 // cause says in a word why a context ended.

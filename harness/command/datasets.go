@@ -127,7 +127,7 @@ func datasetsGenCommand(env Environment) *cli.Command {
 					what = "unchanged"
 				}
 				fmt.Fprintf(env.Stdout, "%s %s: %d samples, %s prompt tokens on average, target %s\n", what, result.Path,
-					result.Manifest.Samples, thousands(int64(result.Manifest.PromptTokens.Mean)), thousands(int64(result.Manifest.TargetTokens.Mean)))
+					result.Manifest.Samples, datasets.Thousands(int64(result.Manifest.PromptTokens.Mean)), datasets.Thousands(int64(result.Manifest.TargetTokens.Mean)))
 				for _, note := range result.Notes {
 					fmt.Fprintf(env.Stderr, "note: %s\n", note)
 				}
@@ -287,7 +287,7 @@ func printVerification(w io.Writer, report *datasets.Report) {
 		if len(file.Faults) > 0 {
 			verdict = "NOT VALID"
 		}
-		fmt.Fprintf(w, "%s: %s (%s, %s samples, %s bytes expanded)\n", file.Path, verdict, file.Format, thousands(file.Samples), thousands(file.ContentBytes))
+		fmt.Fprintf(w, "%s: %s (%s, %s samples, %s bytes expanded)\n", file.Path, verdict, file.Format, datasets.Thousands(file.Samples), datasets.Thousands(file.ContentBytes))
 		for _, fault := range file.Faults {
 			fmt.Fprintf(w, "  fault: %s\n", printable(fault.String()))
 		}
@@ -303,7 +303,7 @@ func printVerification(w io.Writer, report *datasets.Report) {
 		for _, fit := range file.Fits {
 			if fit.Capped+fit.Impossible > 0 {
 				fmt.Fprintf(w, "  %s: %d samples do not fit max-model-len %s with their full target (worst: %s tokens over), %d not at all\n",
-					fit.Name, fit.Capped+fit.Impossible, thousands(int64(fit.MaxModelLen)), thousands(fit.WorstOverTokens), fit.Impossible)
+					fit.Name, fit.Capped+fit.Impossible, datasets.Thousands(int64(fit.MaxModelLen)), datasets.Thousands(fit.WorstOverTokens), fit.Impossible)
 			}
 		}
 	}

@@ -56,7 +56,7 @@ func listCommand(env Environment) *cli.Command {
 			// cell asked for by flag takes settings from there.
 			if len(r.Experiments) == 0 && r.Group == 0 {
 				r.All = true
-				r.Lookup, r.Environ = func(string) (string, bool) { return "", false }, nil
+				r.Lookup, r.Environ = noEnvironment, nil
 			}
 			cells, err := resolve(plan, r)
 			if err != nil {

@@ -120,8 +120,8 @@ func planWorkload(c *cli.Context, env Environment, version vllm.Version, profile
 }
 
 func printWorkload(w io.Writer, r *predict.WorkloadResult) {
-	fmt.Fprintf(w, "KV cache          %s tokens\n", thousands(int64(r.KVTokens)))
-	fmt.Fprintf(w, "duration          %.2f s, %s steps, %s preemptions\n", r.DurationS, thousands(r.Steps), thousands(r.Preemptions))
+	fmt.Fprintf(w, "KV cache          %s tokens\n", datasets.Thousands(int64(r.KVTokens)))
+	fmt.Fprintf(w, "duration          %.2f s, %s steps, %s preemptions\n", r.DurationS, datasets.Thousands(r.Steps), datasets.Thousands(r.Preemptions))
 	fmt.Fprintf(w, "output            %.1f tokens/s\n", r.OutputThroughput)
 	fmt.Fprintf(w, "prompt and output %.1f tokens/s\n\n", r.TotalTokenThroughput)
 	fmt.Fprintf(w, "%-6s %12s %12s %12s\n", "ms", "mean", "median", "p99")

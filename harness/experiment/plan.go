@@ -222,15 +222,26 @@ type Configuration struct {
 // Configurations groups cells by ConfigHash, in order of first appearance.
 func Configurations(cells []Cell) []Configuration {
 	var out []Configuration
-	at := map[string]int{}
-	for _, c := range cells {
-		i, ok := at[c.ConfigHash]
+	for _, same := range GroupBy(cells, func(c Cell) string { return c.ConfigHash }) {
+		out = append(out, Configuration{Cell: same[0], Cells: same})
+	}
+	return out
+}
+
+// GroupBy puts items of one key together, groups and items in order of first
+// appearance.
+func GroupBy[T any, K comparable](items []T, key func(T) K) [][]T {
+	var out [][]T
+	at := map[K]int{}
+	for _, item := range items {
+		k := key(item)
+		i, ok := at[k]
 		if !ok {
 			i = len(out)
-			at[c.ConfigHash] = i
-			out = append(out, Configuration{Cell: c})
+			at[k] = i
+			out = append(out, nil)
 		}
-		out[i].Cells = append(out[i].Cells, c)
+		out[i] = append(out[i], item)
 	}
 	return out
 }
