@@ -82,7 +82,7 @@ const defaultLoadBytes = 4 << 30
 // take keeps a sample.
 func (set *Set) take(s *scanner, r *record) {
 	x := Sample{
-		ID: r.id, PromptTokens: int(r.promptTokens), PromptTokensEstimated: r.promptEstimated,
+		ID: r.id, PromptTokens: int(r.promptTokens), PromptTokensEstimated: r.promptEstimated, PromptTokensCounted: r.promptCounted,
 		TargetTokens: int(r.targetTokens), TargetTokensEstimated: r.targetEstimated,
 		File: s.file, Line: int(s.line),
 	}

@@ -35,6 +35,7 @@ type record struct {
 	prompt, messages, tools, kind    jsonscan.Span
 	promptTokens, targetTokens       int64 // 0: missing
 	promptEstimated, targetEstimated bool
+	promptCounted                    bool   // by the tokenizer given
 	answer                           []byte // text whose length is the target, or nil
 	text                             []byte // of plain text
 	droppedTurns                     int
@@ -133,7 +134,7 @@ func (r *record) interpret(depth int, report problems) bool {
 	}
 	r.form, r.id, r.promptTokens, r.targetTokens = 0, "", 0, 0
 	r.prompt, r.messages, r.tools = f.prompt, f.messages, f.tools
-	r.promptEstimated, r.targetEstimated, r.answer, r.text, r.droppedTurns = false, false, nil, nil, 0
+	r.promptEstimated, r.targetEstimated, r.promptCounted, r.answer, r.text, r.droppedTurns = false, false, false, nil, nil, 0
 	r.kind = f.kind
 	idField, id := "id", f.id
 	prefix := ""

@@ -29,6 +29,8 @@ type Sample struct {
 	PromptTokens int
 	// PromptTokensEstimated says that PromptTokens comes from [EstimateTokens].
 	PromptTokensEstimated bool
+	// PromptTokensCounted says that the tokenizer given to Load counted it.
+	PromptTokensCounted bool
 	// TargetTokens is the length of answer to ask for; 0 means that the set
 	// does not say, and the run needs --max-tokens.
 	TargetTokens int

@@ -937,7 +937,7 @@ func (s *scanner) countTokens() {
 				}
 			}
 		} else {
-			r.promptTokens, r.promptEstimated = n, false
+			r.promptTokens, r.promptEstimated, r.promptCounted = n, false, true
 		}
 	case r.promptTokens == 0:
 		r.promptTokens, r.promptEstimated = max(1, s.estimate()), true

@@ -56,6 +56,7 @@ func Bench(ctx context.Context, o BenchOptions) (*Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	noteWarnings(o.Observer, set)
 	srv, version, err := o.ask(ctx)
 	if err != nil {
 		return nil, err

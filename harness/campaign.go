@@ -30,7 +30,9 @@ type campaign struct {
 	model    string
 	print    string // fingerprint of the model
 	sets     map[string]*datasets.Set
-	outcome  *Outcome
+	// tokenizer of the model's folder, read with the first data set; nil: none.
+	tokenizer *datasets.Tokenizer
+	outcome   *Outcome
 	// byID finds the outcomes of all cells of a configuration.
 	byID map[string][]int
 	// node is what the preflight found; nil before it.
@@ -52,6 +54,10 @@ type job struct {
 	start    *result.Start
 	levels   []*measure.RunJSON
 	finished bool
+	// counts of the data set's prompts against the server's; saidCounts: a
+	// difference between them was printed.
+	counts     *measure.PromptCounts
+	saidCounts bool
 }
 
 func (j *job) cell() experiment.Cell { return j.configuration.Cell }

@@ -17,7 +17,14 @@ func (c *campaign) dataSet(ctx context.Context, name string) (*datasets.Set, err
 	if set, ok := c.sets[name]; ok {
 		return set, nil
 	}
-	set, err := datasets.Load(ctx, c.o.DataDir, name, datasets.LoadOptions{})
+	var options datasets.LoadOptions
+	if len(c.sets) == 0 {
+		c.tokenizer = c.modelTokenizer()
+	}
+	if c.tokenizer != nil {
+		options.Tokenizer = c.tokenizer
+	}
+	set, err := datasets.Load(ctx, c.o.DataDir, name, options)
 	var missing *datasets.NotFoundError
 	if errors.As(err, &missing) {
 		if c.o.Mock == nil {
@@ -29,16 +36,21 @@ func (c *campaign) dataSet(ctx context.Context, name string) (*datasets.Set, err
 		if err := c.makeDataSet(ctx, name); err != nil {
 			return nil, err
 		}
-		set, err = datasets.Load(ctx, c.o.DataDir, name, datasets.LoadOptions{})
+		set, err = datasets.Load(ctx, c.o.DataDir, name, options)
 	}
 	if err != nil {
 		return nil, err
 	}
-	for _, warning := range set.Warnings {
-		c.observer.Note("", "data set "+name+": "+warning.String())
-	}
+	noteWarnings(c.observer, set)
 	c.sets[name] = set
 	return set, nil
+}
+
+// noteWarnings says what makes a data set worse, once when it is loaded.
+func noteWarnings(observer Observer, set *datasets.Set) {
+	for _, warning := range set.Warnings {
+		observer.Note("", "data set "+set.Name+": "+warning.String())
+	}
 }
 
 // makeDataSet writes a missing data set for the mock, from real text where

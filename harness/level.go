@@ -113,6 +113,9 @@ func (c *campaign) level(ctx context.Context, j *job, srv *server, level experim
 	info.Burstiness, info.NaturalStop = finished.Level.Burstiness, finished.Level.NaturalStop
 	finished.Level = info
 	c.describe(finished, j, srv)
+	if finished.Dataset.PromptCounts, err = c.levelCounts(j, samples, records); err != nil {
+		return nil, err
+	}
 	return finished, folder.Finish(finished)
 }
 
@@ -154,7 +157,7 @@ func (c *campaign) describe(run *measure.RunJSON, j *job, srv *server) {
 			run.Scheduler.WalltimeLeftS = &left
 		}
 	}
-	run.Dataset = &measure.DatasetInfo{Name: j.set.Name, SHA256: j.set.SHA256, Samples: len(j.subset())}
+	run.Dataset = &measure.DatasetInfo{Name: j.set.Name, SHA256: j.set.SHA256, Samples: len(j.subset()), PromptCounts: j.counts}
 }
 
 // spec is the load of a level.
@@ -247,7 +250,7 @@ func (c *campaign) samples(ctx context.Context, j *job, srv *server, level exper
 		if target <= 0 {
 			return nil, 0, noTarget(j, s.ID)
 		}
-		sample := load.Sample{ID: s.ID, Prompt: s.Prompt, Messages: s.Messages, PromptTokens: s.PromptTokens, TargetTokens: target, Seed: i}
+		sample := load.Sample{ID: s.ID, Prompt: s.Prompt, Messages: s.Messages, Tools: s.Tools, PromptTokens: s.PromptTokens, TargetTokens: target, Seed: i}
 		room, err := srv.room(ctx, sample, limit)
 		if err != nil {
 			return nil, 0, err

@@ -33,7 +33,9 @@ type server struct {
 	target  load.Target
 	// maxModelLen as served, tokens.
 	maxModelLen int
-	facts       vllm.LogFacts
+	// templateTokens are what the chat template was seen to add at most.
+	templateTokens int
+	facts          vllm.LogFacts
 	// telemetry of the start; nil for a server of others.
 	telemetry *telemetry
 }
@@ -348,6 +350,7 @@ func (c *campaign) checkEffective(jobs []*job, srv *server) bool {
 
 // runLevels runs the levels of one job, cheapest first, as far as ctx lasts.
 func (c *campaign) runLevels(ctx context.Context, j *job, srv *server) {
+	c.checkCounts(ctx, j, srv)
 	for _, level := range j.cell().Levels {
 		if ctx.Err() != nil || j.finished {
 			return

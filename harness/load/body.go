@@ -92,6 +92,12 @@ func (b *body) append(dst []byte, s *Sample, tokens int, salt string) ([]byte, e
 			return nil, err
 		}
 		dst = append(append(dst, `,"messages":`...), messages...)
+		if len(s.Tools) > 0 {
+			// Tools are part of the prompt; calls are not asked for, which vLLM
+			// refuses unless it was started with a parser for them.
+			// Source: vLLM 0.11.1, OpenAIServingChat.create_chat_completion.
+			dst = append(append(append(dst, `,"tools":`...), s.Tools...), `,"tool_choice":"none"`...)
+		}
 	} else {
 		prompt := s.Prompt
 		if prompt == "" && len(s.Messages) > 0 {

@@ -72,6 +72,15 @@ func TestSaltTextProperties(t *testing.T) {
 	})
 }
 
+func TestBodyTools(t *testing.T) {
+	b := body{model: "m"}
+	sample := Sample{ID: "x", Messages: json.RawMessage(`[{"role":"user","content":"hi"}]`), Tools: json.RawMessage(`[{"type":"function"}]`)}
+	out, err := b.append(nil, &sample, 1, "")
+	require.NoError(t, err)
+	require.True(t, json.Valid(out), string(out))
+	require.Contains(t, string(out), `"tools":[{"type":"function"}],"tool_choice":"none"`)
+}
+
 func TestBodyErrors(t *testing.T) {
 	b := body{model: "m", endpoint: "completions"}
 	_, err := b.append(nil, &Sample{ID: "x", Messages: json.RawMessage(`[]`)}, 1, "s")

@@ -47,6 +47,8 @@ type Sample struct {
 	// Prompt or Messages (a JSON array), not both.
 	Prompt   string
 	Messages json.RawMessage
+	// Tools that Messages may call (a JSON array), or nil.
+	Tools json.RawMessage
 	// PromptTokens of the data set; 0 is unknown.
 	PromptTokens int
 	// TargetTokens is the length asked for at this level.

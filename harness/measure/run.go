@@ -208,6 +208,8 @@ type DatasetInfo struct {
 	Name    string `json:"name"`
 	SHA256  string `json:"sha256"`
 	Samples int    `json:"samples"`
+	// PromptCounts: see there; absent if no level ran.
+	PromptCounts *PromptCounts `json:"prompt_counts,omitempty"`
 }
 
 // StatsInfo are counts, intervals and doubts beside vLLM's flat keys.

@@ -115,6 +115,9 @@ type Dataset struct {
 	Samples       int    `json:"samples,omitempty"`
 	// Origin says where its text comes from, where the manifest knows.
 	Origin string `json:"origin,omitempty"`
+	// PromptCounts compares its token counts with the server's tokenizer; absent
+	// until the server was asked.
+	PromptCounts *measure.PromptCounts `json:"prompt_counts,omitempty"`
 }
 
 // Mock says that the server was the mock, and which.
