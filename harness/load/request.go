@@ -183,14 +183,22 @@ func finished(class measure.Class) bool {
 	return false
 }
 
-var readers = sync.Pool{New: func() any { return measure.NewSSEReader(nil) }}
+// reading is what one stream needs to be read; it goes from stream to stream.
+type reading struct {
+	events measure.SSEReader
+	parser measure.EventParser
+}
+
+var readings = sync.Pool{New: func() any { return &reading{} }}
 
 // stream reads the events of an answer and says how it ended.
 func (q *request) stream(c *conn, in *content, total time.Duration) (measure.Class, string) {
 	rec := q.rec
-	events := readers.Get().(*measure.SSEReader)
+	tools := readings.Get().(*reading)
+	defer readings.Put(tools)
+	events := &tools.events
 	events.Reset(in)
-	defer readers.Put(events)
+	tools.parser.Reset()
 	var (
 		d         measure.Delta
 		done      bool
@@ -214,7 +222,7 @@ func (q *request) stream(c *conn, in *content, total time.Duration) (measure.Cla
 			done, end = true, at
 			break
 		}
-		if err := measure.ParseEvent(data, &d); err != nil {
+		if err := tools.parser.Parse(data, &d); err != nil {
 			rec.End = at
 			return measure.MalformedEvent, fmt.Sprintf("%v: %s", err, excerpt(data))
 		}

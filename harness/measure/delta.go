@@ -46,9 +46,12 @@ func (e *EventError) Error() string {
 //
 // Text counts from any of text, content, refusal, reasoning, reasoning_content
 // and tool_calls of any choice, when it is not empty.
-func ParseEvent(data []byte, d *Delta) error {
+func ParseEvent(data []byte, d *Delta) error { return parseEvent(data, d, nil) }
+
+// parseEvent also notes the shape of the event, where asked to.
+func parseEvent(data []byte, d *Delta, shape *shape) error {
 	*d = Delta{CachedTokens: -1}
-	p := parser{b: data}
+	p := parser{b: data, shape: shape}
 	p.space()
 	if p.peek() != '{' {
 		return p.fail("want an object")
@@ -122,7 +125,7 @@ func (p *parser) choice(d *Delta) {
 	for key, more := p.open('{'); more; key, more = p.next() {
 		switch string(key) {
 		case "text":
-			d.Content = p.filled() || d.Content
+			d.Content = p.filled(holeContent) || d.Content
 		case "delta":
 			if p.peek() != '{' {
 				p.skip(0)
@@ -143,11 +146,11 @@ func (p *parser) delta(d *Delta) {
 	for key, more := p.open('{'); more; key, more = p.next() {
 		switch string(key) {
 		case "content", "refusal":
-			d.Content = p.filled() || d.Content
+			d.Content = p.filled(holeContent) || d.Content
 		case "reasoning", "reasoning_content":
-			d.Reasoning = p.filled() || d.Reasoning
+			d.Reasoning = p.filled(holeReasoning) || d.Reasoning
 		case "tool_calls":
-			d.Tool = p.filled() || d.Tool
+			d.Tool = p.filled(holeTool) || d.Tool
 		default:
 			p.skip(0)
 		}
@@ -163,9 +166,11 @@ func (p *parser) usage(d *Delta) {
 	for key, more := p.open('{'); more; key, more = p.next() {
 		switch string(key) {
 		case "prompt_tokens":
-			d.PromptTokens = p.count(d.PromptTokens)
+			d.PromptTokens = p.count(holePrompt, d.PromptTokens)
 		case "completion_tokens":
-			d.CompletionTokens = p.count(d.CompletionTokens)
+			d.CompletionTokens = p.count(holeCompletion, d.CompletionTokens)
+		case "total_tokens":
+			p.count(holeTotal, 0)
 		case "prompt_tokens_details":
 			if p.peek() != '{' {
 				p.skip(0)
@@ -173,7 +178,7 @@ func (p *parser) usage(d *Delta) {
 			}
 			for key, more := p.open('{'); more; key, more = p.next() {
 				if string(key) == "cached_tokens" {
-					d.CachedTokens = p.count(d.CachedTokens)
+					d.CachedTokens = p.count(holeCached, d.CachedTokens)
 				} else {
 					p.skip(0)
 				}
@@ -187,9 +192,10 @@ func (p *parser) usage(d *Delta) {
 // parser walks over JSON once, checking it as encoding/json does. The first
 // fault ends the walk.
 type parser struct {
-	b   []byte
-	i   int
-	err string
+	b     []byte
+	i     int
+	err   string
+	shape *shape // takes note of what may differ from event to event; or nil
 	// depth of objects that open and next walk is at most 5, by their callers.
 }
 
@@ -291,7 +297,7 @@ func (p *parser) text() ([]byte, bool) {
 
 // filled skips a value and reports whether it is a string or an array that is
 // not empty.
-func (p *parser) filled() bool {
+func (p *parser) filled(kind holeKind) bool {
 	start := p.i
 	c := p.peek()
 	p.skip(0)
@@ -299,17 +305,22 @@ func (p *parser) filled() bool {
 	case p.err != "":
 		return false
 	case c == '"':
+		p.shape.hole(kind, start, p.i)
 		return p.i-start > 2
 	case c == '[':
 		q := parser{b: p.b[start:p.i], i: 1}
 		q.space()
-		return q.peek() != ']'
+		full := q.peek() != ']'
+		if full {
+			p.shape.constant(kind)
+		}
+		return full
 	}
 	return false
 }
 
 // count reads a whole number that fits 31 bits; other values leave old.
-func (p *parser) count(old int) int {
+func (p *parser) count(kind holeKind, old int) int {
 	start := p.i
 	p.skip(0)
 	if p.err != "" {
@@ -321,9 +332,11 @@ func (p *parser) count(old int) int {
 			return old
 		}
 		if n = n*10 + int(c-'0'); n > math.MaxInt32 {
+			p.shape.give()
 			return old
 		}
 	}
+	p.shape.hole(kind, start, p.i)
 	return n
 }
 

@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 )
 
 // timed makes an io.Reader a TimedReader whose clock counts the reads.
@@ -181,6 +186,7 @@ func (e *endless) ReadTimed(p []byte) (int, time.Duration, error) {
 func BenchmarkReadEvents(b *testing.B) {
 	s := NewSSEReader(&endless{b: []byte(constantEvent)})
 	var d Delta
+	var p EventParser
 	b.ReportAllocs()
 	b.SetBytes(int64(len(constantEvent)))
 	for b.Loop() {
@@ -188,11 +194,24 @@ func BenchmarkReadEvents(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := ParseEvent(data, &d); err != nil || !d.Content || d.CompletionTokens != 100 {
+		if err := p.Parse(data, &d); err != nil || !d.Content || d.CompletionTokens != 100 {
 			b.Fatal(err)
 		}
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkParseEvent is the parser for events of any shape.
+func BenchmarkParseEvent(b *testing.B) {
+	event := []byte(strings.TrimSpace(strings.TrimPrefix(constantEvent, "data: ")))
+	var d Delta
+	b.ReportAllocs()
+	b.SetBytes(int64(len(event)))
+	for b.Loop() {
+		if err := ParseEvent(event, &d); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func FuzzSSEReader(f *testing.F) {
@@ -234,5 +253,101 @@ func FuzzParseEvent(f *testing.F) {
 		if (err == nil) != object {
 			t.Fatalf("valid object: %v, got error %v", object, err)
 		}
+	})
+}
+
+// sameAsParseEvent reads events one behind the other, with a memory and without.
+func sameAsParseEvent(t interface{ Fatalf(string, ...any) }, p *EventParser, events ...[]byte) {
+	for _, event := range events {
+		var want, got Delta
+		// The reader's buffer does not keep an event.
+		buffer := bytes.Clone(event)
+		wantErr, gotErr := ParseEvent(event, &want), p.Parse(buffer, &got)
+		if !reflect.DeepEqual(wantErr, gotErr) {
+			t.Fatalf("%q: error %v, ParseEvent says %v", event, gotErr, wantErr)
+		}
+		if wantErr == nil && !reflect.DeepEqual(want, got) {
+			t.Fatalf("%q:\n got %+v\nwant %+v", event, got, want)
+		}
+		for i := range buffer {
+			buffer[i] = 'z'
+		}
+	}
+}
+
+// shapes are events of servers in use, and some that nobody should send.
+var shapes = []string{
+	strings.TrimSpace(strings.TrimPrefix(constantEvent, "data: ")),
+	`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"usage":null}`,
+	`{"id":"chatcmpl-1","choices":[{"index":0,"delta":{"reasoning_content":"so","content":null,"tool_calls":[]},"finish_reason":null}],"usage":{"prompt_tokens":7,"total_tokens":9,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":16}}}`,
+	`{"choices":[{"delta":{"reasoning":"a\u00e9","reasoning_content":"b"}},{"delta":{"refusal":"no"}},{"text":"x","text":""}]}`,
+	`{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\""}}]}}]}`,
+	`{"choices":[{"delta":{"tool_calls":"odd","content":["odd"]}}],"usage":{"prompt_tokens":1,"prompt_tokens":2147483647,"completion_tokens":2147483648}}`,
+	`{"choices":[{"text":"end","finish_reason":"length"}]}`,
+	`{"choices":[],"usage":{"prompt_tokens":100,"total_tokens":200,"completion_tokens":100}}`,
+	`{"choices":[],"usage":{"prompt_tokens":1e2,"total_tokens":-0,"completion_tokens":0.5}}`,
+	`{"object":"error","message":"m"}`, `{"error":{"message":"m"}}`, `{"error":null}`, `{"usage":{}}`, `{}`,
+	`{"choices":[{"text":1},{"text":"2"},{"text":"3"},{"text":"4"},{"text":"5"},{"text":"6"},{"text":"7"},{"text":"8"},{"text":"9"},{"text":"10"},{"text":"11"},{"text":"12"},{"text":"13"},{"text":"14"}]}`,
+}
+
+// values that a mutation puts in the place of another one.
+var values = []string{`""`, `"x"`, `"\n"`, `"\u12g4"`, `"a\"b"`, "\"\x01\"", `null`, `0`, `00`, `7`, `007`, `123456789`, `1234567890`, `2147483648`, `99999999999999999999999`, `-1`, `1.5`, `1e3`, `[]`, `["x"]`, `{}`, `"`, ``, `1 `}
+
+// TestEventParser: whatever came before, an event means the same as without.
+func TestEventParser(t *testing.T) {
+	value := regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[0-9]+`)
+	rapid.Check(t, func(t *rapid.T) {
+		var p EventParser
+		event := []byte(rapid.SampledFrom(shapes).Draw(t, "shape"))
+		for range rapid.IntRange(1, 8).Draw(t, "events") {
+			sameAsParseEvent(t, &p, event)
+			switch spans := value.FindAllIndex(event, -1); rapid.IntRange(0, 5).Draw(t, "what") {
+			case 0:
+				event = []byte(rapid.SampledFrom(shapes).Draw(t, "shape"))
+			case 1: // any byte
+				if len(event) > 0 {
+					event = bytes.Clone(event)
+					event[rapid.IntRange(0, len(event)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
+				}
+			case 2: // cut
+				event = event[:rapid.IntRange(0, len(event)).Draw(t, "cut")]
+			default: // another value
+				if len(spans) > 0 {
+					span := spans[rapid.IntRange(0, len(spans)-1).Draw(t, "span")]
+					event = slices.Concat(event[:span[0]], []byte(rapid.SampledFrom(values).Draw(t, "value")), event[span[1]:])
+				}
+			}
+		}
+	})
+}
+
+// TestEventParserRemembers: events of one shape do not go to the full parser.
+func TestEventParserRemembers(t *testing.T) {
+	var p EventParser
+	event := func(text string, n int) []byte {
+		return fmt.Appendf(nil, `{"choices":[{"text":%s}],"usage":{"prompt_tokens":7,"total_tokens":%d,"completion_tokens":%d}}`, text, 7+n, n)
+	}
+	var d Delta
+	require.NoError(t, p.Parse(event(`"a"`, 9), &d))
+	for n, text := range []string{`" longer"`, `"\n"`, `""`, `"\u00e9"`} {
+		require.True(t, p.again(event(text, 10+n), &d), text)
+		require.Equal(t, Delta{Content: text != `""`, HasChoice: true, HasUsage: true, PromptTokens: 7, CompletionTokens: 10 + n, CachedTokens: -1}, d)
+	}
+	require.False(t, p.again(event(`null`, 20), &d))
+	p.Reset()
+	require.False(t, p.known)
+}
+
+// FuzzEventParser: two events, the second one like the first but for one place.
+func FuzzEventParser(f *testing.F) {
+	for i, s := range shapes {
+		f.Add([]byte(s), uint(20*i), uint(1), []byte(values[i]))
+	}
+	f.Fuzz(func(t *testing.T, first []byte, at, cut uint, put []byte) {
+		from := int(at % uint(len(first)+1))
+		to := from + int(cut%uint(len(first)-from+1))
+		second := slices.Concat(first[:from], put, first[to:])
+		var p EventParser
+		sameAsParseEvent(t, &p, first, second, first, second)
 	})
 }
