@@ -35,10 +35,11 @@ type request struct {
 
 var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
 
-// do sends the request and reads its answer to the end. It fills q.rec.
-func (q *request) do(ctx context.Context) {
+// do sends the request and reads its answer to the end. It fills q.rec. at is
+// when to send it; what can be done before is done before. 0 is at once.
+func (q *request) do(ctx context.Context, at time.Duration) {
 	rec := q.rec
-	class, detail := q.exchange(ctx)
+	class, detail := q.exchange(ctx, at)
 	if rec.End == 0 {
 		rec.End = q.r.clock.now()
 	}
@@ -50,7 +51,7 @@ func (q *request) do(ctx context.Context) {
 }
 
 // exchange is one request on one connection.
-func (q *request) exchange(ctx context.Context) (measure.Class, string) {
+func (q *request) exchange(ctx context.Context, at time.Duration) (measure.Class, string) {
 	r, rec := q.r, q.rec
 	pooled := bodies.Get().(*[]byte)
 	giveBack := sync.OnceFunc(func() {
@@ -84,22 +85,27 @@ func (q *request) exchange(ctx context.Context) (measure.Class, string) {
 	}()
 
 	head := r.head(rec, len(payload))
-	total := r.clock.now() + r.limits.Total
+	start := max(at, r.clock.now())
+	total := start + r.limits.Total
 	limit := limits{total: total}
 	if r.limits.IdleExplicit {
 		limit.idle = r.limits.Idle
 	}
 	writeEnd := total
 	if limit.idle > 0 {
-		writeEnd = min(total, r.clock.now()+limit.idle)
+		writeEnd = min(total, start+limit.idle)
 	}
 	if err := c.SetWriteDeadline(r.clock.start.Add(writeEnd)); err != nil {
 		return measure.Reset, "write deadline: " + err.Error()
 	}
+	if at > 0 && !r.clock.sleep(ctx, at, r.exact) {
+		return measure.Cancelled, "not sent"
+	}
 	rec.Sent = max(1, r.clock.now())
-	r.sent(q)
 	buffers := net.Buffers{head, payload}
-	if _, err := buffers.WriteTo(c.Conn); err != nil {
+	_, err = buffers.WriteTo(c.Conn)
+	r.sent(q)
+	if err != nil {
 		return writeClass(err)
 	}
 	giveBack() // a stream may last for minutes; its prompt is not needed

@@ -300,14 +300,15 @@ func (r *runner) slot(ctx context.Context, free time.Duration) {
 			return
 		}
 		q.rec.Intended = free
-		free = r.serve(ctx, q)
+		free = r.serve(ctx, q, 0)
 	}
 }
 
-// serve runs a request to its end and returns the moment its slot is free.
-func (r *runner) serve(ctx context.Context, q *request) time.Duration {
+// serve runs a request to its end and returns the moment its slot is free. at
+// is when to send it, 0 at once.
+func (r *runner) serve(ctx context.Context, q *request, at time.Duration) time.Duration {
 	r.begin(q)
-	q.do(ctx)
+	q.do(ctx, at)
 	free := q.rec.End
 	if r.suspect(ctx, q) {
 		free = r.clock.now()
@@ -407,27 +408,28 @@ func (r *runner) head(rec *measure.Record, length int) []byte {
 	return append(b, "\r\n\r\n"...)
 }
 
-// begin puts a request among those in flight: in a closed loop from the moment
-// its slot became free, so that slots are counted without gaps.
+// begin puts a request of a closed loop among those in flight, from the moment
+// its slot became free, so that slots are counted without gaps. One of an open
+// loop is still being prepared.
 func (r *runner) begin(q *request) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.active[q] = struct{}{}
 	if r.spec.Arrival.closed() {
-		q.began = q.rec.Intended
-		r.gauge.enter(q, r.clock.now())
+		r.enter(q, q.rec.Intended)
 	}
 }
 
-// sent is called when a request is about to be written.
+// sent is called when a request was written, or as much of it as could be.
 func (r *runner) sent(q *request) {
 	r.prefilling.Add(1)
-	if r.spec.Arrival.closed() {
-		return
+	if !r.spec.Arrival.closed() {
+		r.enter(q, q.rec.Sent)
 	}
+}
+
+func (r *runner) enter(q *request, began time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	q.began = q.rec.Sent
+	q.began = began
+	r.active[q] = struct{}{}
 	r.gauge.enter(q, r.clock.now())
 }
 
@@ -519,6 +521,11 @@ func (r *runner) write(rec Recorder) error {
 	}
 }
 
+// lead is how long before its instant a planned request is begun: body, head
+// and connection are ready then, and its goroutine waits for the instant by
+// itself.
+const lead = 4 * time.Millisecond
+
 // openLoop sends by plan: the warm-up's arrivals, then the main phase's, whose
 // clock begins at the hand-over. A request whose turn comes while the cap is
 // reached waits, and keeps the moment it was meant to be sent.
@@ -534,7 +541,7 @@ func (r *runner) openLoop(ctx context.Context) {
 		}
 	}
 	send := func(intended time.Duration, take func() *request) bool {
-		if !r.clock.sleep(ctx, intended, r.exact) {
+		if !r.clock.sleep(ctx, intended-lead, false) {
 			return false
 		}
 		var slot time.Duration
@@ -553,7 +560,7 @@ func (r *runner) openLoop(ctx context.Context) {
 			q.rec.Slot = slot
 		}
 		running.Go(func() {
-			free := r.serve(ctx, q)
+			free := r.serve(ctx, q, intended)
 			if room != nil {
 				room <- free
 			}
@@ -568,7 +575,9 @@ func (r *runner) openLoop(ctx context.Context) {
 			return
 		}
 		for _, offset := range offsets {
-			if !send(start+r.scaled(offset), r.warmupLocked) {
+			intended := start + r.scaled(offset)
+			// No warm-up request is sent behind the hand-over.
+			if !send(intended, r.warmupLocked) || !r.clock.sleep(ctx, intended, false) {
 				return
 			}
 			if now := r.clock.now(); now > r.spec.Warmup.MaxDuration || r.isSteady(now) {

@@ -2,14 +2,12 @@ package load
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glm46/glm46/harness/measure"
-	"github.com/glm46/glm46/harness/stats"
 	"github.com/glm46/glm46/mockvllm"
 )
 
@@ -48,8 +45,12 @@ func (t *truths) all(tb testing.TB) map[string]truth {
 	tb.Helper()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return readTruths(tb, t.b.Bytes())
+}
+
+func readTruths(tb testing.TB, raw []byte) map[string]truth {
 	out := map[string]truth{}
-	dec := json.NewDecoder(bytes.NewReader(t.b.Bytes()))
+	dec := json.NewDecoder(bytes.NewReader(raw))
 	for dec.More() {
 		var one truth
 		require.NoError(tb, dec.Decode(&one))
@@ -136,64 +137,4 @@ func TestKilledClient(t *testing.T) {
 func fileExists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// lateness of the client against the mock's truth, in milliseconds, sorted.
-func lateness(tb testing.TB, target Target, file *truths, spec Spec) (first, gaps, last []float64, run *measure.RunJSON) {
-	tb.Helper()
-	var rec memory
-	out, err := Run(context.Background(), target, spec, &rec, nil)
-	require.NoError(tb, err)
-	run, err = Finish(target, spec, out, measure.Records(rec.records), FinishInput{})
-	require.NoError(tb, err)
-	known := file.all(tb)
-	for _, r := range rec.main() {
-		require.Equal(tb, measure.OK, r.Outcome, r.Detail)
-		said := known[r.RequestID]
-		require.Len(tb, said.Tokens, len(r.Events))
-		late := make([]float64, len(r.Events))
-		for i, e := range r.Events {
-			late[i] = float64(out.Clock.StartUnixNS+int64(e.At)-said.Tokens[i].WrittenUnixNS) / 1e6
-		}
-		first = append(first, late[0])
-		last = append(last, late[len(late)-1])
-		for i := 1; i < len(late); i++ {
-			gaps = append(gaps, max(late[i]-late[i-1], late[i-1]-late[i]))
-		}
-	}
-	slices.Sort(first)
-	slices.Sort(gaps)
-	slices.Sort(last)
-	return first, gaps, last, run
-}
-
-// BenchmarkPunctuality: 512 streams at 20 ms, spread over the step, for 10 s.
-// What it reports is the client's own error: its timestamp less the moment the
-// mock wrote the token.
-func BenchmarkPunctuality(b *testing.B) {
-	for b.Loop() {
-		var file truths
-		target := startMock(b, mockvllm.Options{Args: mockArgs(), Pace: &mockvllm.Pace{TTFT: 20 * ms, ITL: 20 * ms}, Truth: &file})
-		set := samples(512, 500)
-		first, gaps, last, run := lateness(b, target, &file, Spec{Level: "c512", Concurrency: 512, Samples: set, Warmup: WarmupSpec{Skip: true}})
-		for name, v := range map[string][]float64{"first": first, "gap": gaps, "last": last} {
-			b.ReportMetric(stats.Percentile(v, 50), name+"-p50-ms")
-			b.ReportMetric(stats.Percentile(v, 99), name+"-p99-ms")
-		}
-		b.ReportMetric(100*run.Client.CPUShare, "cpu-%")
-	}
-}
-
-// BenchmarkOpenLoop: 500 requests a second by plan; what it reports is how late
-// they left.
-func BenchmarkOpenLoop(b *testing.B) {
-	for b.Loop() {
-		var file truths
-		target := startMock(b, mockvllm.Options{Args: mockArgs(), Pace: &mockvllm.Pace{TTFT: 5 * ms, ITL: 5 * ms}, Truth: &file})
-		spec := Spec{Level: "r500", Arrival: Arrival{Process: Poisson, RatePerSecond: 500}, Samples: samples(5000, 10), Warmup: WarmupSpec{Skip: true}}
-		_, _, _, run := lateness(b, target, &file, spec)
-		b.ReportMetric(run.Client.SendLagP50MS, "lag-p50-ms")
-		b.ReportMetric(run.Client.SendLagP99MS, "lag-p99-ms")
-		b.ReportMetric(100*run.Client.CPUShare, "cpu-%")
-	}
 }
