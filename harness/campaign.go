@@ -11,6 +11,7 @@ import (
 
 	"github.com/glm46/glm46/datasets"
 	"github.com/glm46/glm46/harness/experiment"
+	"github.com/glm46/glm46/harness/load"
 	"github.com/glm46/glm46/harness/measure"
 	"github.com/glm46/glm46/harness/node"
 	"github.com/glm46/glm46/harness/result"
@@ -37,6 +38,9 @@ type campaign struct {
 	byID map[string][]int
 	// node is what the preflight found; nil before it.
 	node *node.State
+	// certificates of the client by load shape: it is the same client on the same
+	// node for every cell.
+	certificates map[load.Shape]*measure.Certificate
 }
 
 // job is one configuration on one start of a server.

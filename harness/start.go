@@ -363,9 +363,10 @@ func (c *campaign) runLevels(ctx context.Context, j *job, srv *server) {
 			if errors.As(err, &invalid) {
 				code = codeDataSet
 			}
-			c.finishWith(j, result.StateNotValid, code, err.Error(), measure.Validity{
-				Reasons: []measure.Reason{measure.ReasonInterrupted},
-				Details: map[string]string{string(measure.ReasonInterrupted): err.Error()},
+			// Nobody interrupted it, and the server did not die.
+			c.finishWith(j, result.StateIncomplete, code, err.Error(), measure.Validity{
+				Reasons: []measure.Reason{result.ReasonError},
+				Details: map[string]string{string(result.ReasonError): fmt.Sprintf("level %s: %v", level.Name, err)},
 			})
 			return
 		}

@@ -174,9 +174,11 @@ func prefixFacts(spec Spec, out *Outcome, m *measure.Metrics) measure.PrefixFact
 	}
 	p.Hits = out.After.PrefixHits - out.HandOver.PrefixHits
 	p.Queries = out.After.PrefixQueries - out.HandOver.PrefixQueries
-	p.PromptTokens = float64(m.PromptTokens)
+	// The counters are those of the server that answered last; what requests
+	// tell of themselves covers all segments.
+	p.PromptTokens = float64(m.CountedPromptTokens)
 	if m.CachedTokens != nil {
-		p.Hits = float64(*m.CachedTokens)
+		p.Hits, p.PromptTokens = float64(*m.CachedTokens), float64(m.PromptTokens)
 	}
 	p.Known = spec.ExpectedPrefixShare != nil
 	return p

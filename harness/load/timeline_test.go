@@ -381,7 +381,7 @@ func (f failing) Flush() error                 { return nil }
 func TestCounters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
-		requests, prompt, generation, hits := 3, 100, 200, 0
+		requests, prompt, generation, hits, preempted := 3, 100, 200, 0, 0
 		s := &scripted{
 			answer: func(a asked) []step {
 				mu.Lock()
@@ -394,8 +394,9 @@ func TestCounters(t *testing.T) {
 				defer mu.Unlock()
 				fmt.Fprintf(w, "# TYPE vllm:request_success_total counter\nvllm:request_success_total{finished_reason=\"length\"} %d\n"+
 					"# TYPE vllm:prompt_tokens_total counter\nvllm:prompt_tokens_total %d\n# TYPE vllm:generation_tokens_total counter\nvllm:generation_tokens_total %d\n"+
-					"# TYPE vllm:prefix_cache_queries_total counter\nvllm:prefix_cache_queries_total %d\n# TYPE vllm:prefix_cache_hits_total counter\nvllm:prefix_cache_hits_total %d\n",
-					requests, prompt, generation, prompt, hits)
+					"# TYPE vllm:prefix_cache_queries_total counter\nvllm:prefix_cache_queries_total %d\n# TYPE vllm:prefix_cache_hits_total counter\nvllm:prefix_cache_hits_total %d\n"+
+					"# TYPE vllm:num_preemptions_total counter\nvllm:num_preemptions_total %d\n",
+					requests, prompt, generation, prompt, hits, preempted)
 			}),
 		}
 		target, stop := serveMemory(t, s)
@@ -420,6 +421,18 @@ func TestCounters(t *testing.T) {
 		require.InDelta(t, 22*1.1, len(lines), 2, "one line a second")
 		run = measured(1)
 		require.Equal(t, []measure.Reason{measure.ReasonServerCountersDisagree}, run.Validity.Reasons)
+		// Preemptions of the warm-up, which ends after some 1.5 s, are not the main
+		// phase's.
+		preempt := func(n int) { mu.Lock(); preempted += n; mu.Unlock() }
+		go func() { time.Sleep(500 * ms); preempt(7) }()
+		run = measured(0)
+		require.Greater(t, run.Clock.HandOverNS, int64(600*ms))
+		require.Zero(t, run.KV.Preemptions)
+		require.NotContains(t, run.Validity.Labels, measure.LabelPreemptions)
+		go func() { time.Sleep(10 * time.Second); preempt(2) }()
+		run = measured(0)
+		require.EqualValues(t, 2, run.KV.Preemptions)
+		require.Contains(t, run.Validity.Labels, measure.LabelPreemptions)
 		go func() { time.Sleep(10 * time.Second); mu.Lock(); hits = 50; mu.Unlock() }()
 		run = measured(0)
 		require.Equal(t, []measure.Reason{measure.ReasonPrefixHitsUnexpected}, run.Validity.Reasons)

@@ -96,6 +96,9 @@ type Metrics struct {
 	// the server knows of which answered last.
 	WarmupRequests int
 	All            TokenTotals
+	// CountedPromptTokens are those of the main phase's successes in the last
+	// segment, which the server's counters since the hand-over cover.
+	CountedPromptTokens int64
 	// SendLagP50MS and SendLagP99MS are in wall time.
 	SendLagP50MS, SendLagP99MS, SendLagMaxMS float64
 	Segments                                 int

@@ -21,6 +21,9 @@ func TestTotalsCoverTheLastSegment(t *testing.T) {
 	if want := (TokenTotals{Requests: 2, OK: 2, PromptTokens: 200, CompletionTokens: 24}); m.All != want {
 		t.Errorf("totals %+v, want %+v", m.All, want)
 	}
+	if m.PromptTokens != 200 || m.CountedPromptTokens != 100 {
+		t.Errorf("%d prompt tokens, %d of them counted by the last server, want 200 and 100", m.PromptTokens, m.CountedPromptTokens)
+	}
 	if m.Completed != 2 || m.CompletionTokens != 30 {
 		t.Errorf("metrics of %d requests with %d tokens, want both segments' 2 and 30", m.Completed, m.CompletionTokens)
 	}

@@ -101,7 +101,7 @@ func (s *summary) first(r *Record) {
 	if r.Segment > s.newest {
 		// Only the last segment's requests went to the server that is asked for
 		// its counters.
-		s.newest, m.All = r.Segment, TokenTotals{}
+		s.newest, m.All, m.CountedPromptTokens = r.Segment, TokenTotals{}, 0
 	}
 	if r.Segment == s.newest {
 		s.count(r)
@@ -152,6 +152,9 @@ func (s *summary) first(r *Record) {
 		return
 	}
 	m.PromptTokens += int64(r.PromptTokens)
+	if r.Segment == s.newest {
+		m.CountedPromptTokens += int64(r.PromptTokens)
+	}
 	m.CompletionTokens += int64(r.CompletionTokens)
 	m.TokenEvents += int64(len(r.Events))
 	if r.CachedTokens != nil {

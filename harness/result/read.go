@@ -193,7 +193,7 @@ func (r StartResult) State() State {
 		return StateInterrupted
 	case has(v, measure.ReasonIncomplete) && r.Live:
 		return StateRunning
-	case has(v, measure.ReasonIncomplete):
+	case has(v, measure.ReasonIncomplete), has(v, ReasonError):
 		return StateIncomplete
 	case v.OK:
 		return StateValid

@@ -32,6 +32,9 @@ const (
 	// that it ended while it was being measured.
 	ReasonFailedStart measure.Reason = "failed_start"
 	ReasonServerDied  measure.Reason = "server_died"
+	// ReasonError says that an error of the program or of its surroundings ended a
+	// level: records that cannot be written, a sample that does not fit.
+	ReasonError measure.Reason = "error"
 	// ReasonNotStarted says that the walltime left did not suffice.
 	ReasonNotStarted measure.Reason = "not_started_walltime"
 )
