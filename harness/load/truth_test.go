@@ -65,8 +65,8 @@ func mockArgs() []string {
 }
 
 // killSpec is the load that the killed client runs: short requests without end.
-func killSpec() Spec {
-	return Spec{Level: "c8", Concurrency: 8, Samples: samples(5000, 40), Salt: "kill", Warmup: WarmupSpec{Skip: true}}
+func killSpec(salt string) Spec {
+	return Spec{Level: "c8", Concurrency: 8, Samples: samples(5000, 40), Salt: salt, Warmup: WarmupSpec{Skip: true}}
 }
 
 // TestKillChild is the client of TestKilledClient; it does nothing on its own.
@@ -77,7 +77,7 @@ func TestKillChild(t *testing.T) {
 	}
 	lines, err := measure.CreateLines(path)
 	require.NoError(t, err)
-	_, err = Run(t.Context(), Target{BaseURL: url, Model: "zai-org/GLM-4.6", Features: FeaturesOf("0.11.1")}, killSpec(), lines, nil)
+	_, err = Run(t.Context(), Target{BaseURL: url, Model: "zai-org/GLM-4.6", Features: FeaturesOf("0.11.1")}, killSpec(path), lines, nil)
 	require.NoError(t, err)
 }
 
@@ -122,7 +122,6 @@ func TestKilledClient(t *testing.T) {
 			for _, e := range r.Events {
 				tokens += e.Tokens
 			}
-			// Ids repeat from child to child: the counts are the same in each.
 			require.Equal(t, len(said.Tokens), tokens)
 			require.Equal(t, len(said.Tokens), r.CompletionTokens)
 			require.Equal(t, said.PromptTokens, r.PromptTokens)
