@@ -142,11 +142,15 @@ func (c *campaign) measure(ctx context.Context, jobs []*job) {
 		return
 	}
 	c.checkQuality(ctx, jobs, srv)
+	phase := ""
+	if ctx.Err() != nil {
+		phase = "checking the answers"
+	}
 	for _, j := range jobs {
 		c.runLevels(ctx, j, srv)
 		if ctx.Err() != nil {
 			// Records first: after a batch system's SIGTERM there are seconds left.
-			c.finishInterrupted(ctx, j, "")
+			c.finishInterrupted(ctx, j, phase)
 		}
 	}
 	stop()

@@ -287,7 +287,10 @@ func printVerification(w io.Writer, report *datasets.Report) {
 		if len(file.Faults) > 0 {
 			verdict = "NOT VALID"
 		}
-		fmt.Fprintf(w, "%s: %s (%s, %s samples, %s bytes expanded)\n", file.Path, verdict, file.Format, datasets.Thousands(file.Samples), datasets.Thousands(file.ContentBytes))
+		if file.Format != "" { // something was read
+			verdict += fmt.Sprintf(" (%s, %s samples, %s bytes expanded)", file.Format, datasets.Thousands(file.Samples), datasets.Thousands(file.ContentBytes))
+		}
+		fmt.Fprintf(w, "%s: %s\n", file.Path, verdict)
 		for _, fault := range file.Faults {
 			fmt.Fprintf(w, "  fault: %s\n", printable(fault.String()))
 		}

@@ -125,7 +125,7 @@ func (r Row) remarks() string {
 }
 
 // distortedRemark says what the labels of a distorted row mean.
-const distortedRemark = "figures of this busy machine, not of the model: use a lower --mock-speed"
+const distortedRemark = "this machine did not keep up with the --mock-speed: times are upper bounds, rates lower bounds"
 
 // header names the columns of the results table.
 func (r *Report) header() []string {
