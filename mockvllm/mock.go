@@ -143,7 +143,7 @@ func newMock(o Options, wait func() (waiter, error)) (*Mock, error) {
 	m := &Mock{
 		opt: o, version: v, speed: o.Speed, pace: o.Pace, scenario: o.Scenario, pid: o.PID,
 		devMode: env["VLLM_SERVER_DEV_MODE"] == "1", interval: vllm.StatsIntervalDefault,
-		keys: args.APIKeys, dead: make(chan struct{}), preparing: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		keys: args.APIKeys, dead: make(chan struct{}), preparing: make(chan struct{}, runtime.NumCPU()),
 		text: textSource{tokenizer.Text{Seed: o.Seed, Repetition: o.repetition(), Stop: true}},
 	}
 	if m.pid == 0 {

@@ -12,6 +12,8 @@ type waiter interface {
 	// Quantum is how much later than due the driver may wake to do several
 	// things at once; 0 where waking costs nothing.
 	Quantum() time.Duration
+	// OwnThread: the driver's goroutine should keep its thread.
+	OwnThread() bool
 	Close()
 }
 
@@ -53,5 +55,7 @@ func (w *timerWaiter) Wake() {
 }
 
 func (w *timerWaiter) Quantum() time.Duration { return 0 }
+
+func (w *timerWaiter) OwnThread() bool { return false }
 
 func (w *timerWaiter) Close() { w.timer.Stop() }

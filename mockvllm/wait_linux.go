@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fdWaiter waits on a timerfd that the runtime polls. Go's own timers are
-// rounded up to a millisecond when the process is otherwise idle, because
-// epoll_wait counts in milliseconds; a timerfd is exact to the kernel's slack of
-// 50 us and costs no thread.
+// fdWaiter blocks its thread on a timerfd. Go's own timers are rounded up to a
+// millisecond when the process is otherwise idle, because epoll_wait counts in
+// milliseconds; a timerfd is exact to the kernel's slack of 50 us. The kernel wakes
+// the thread itself: a file that the runtime polls would wake another thread first,
+// and queue the driver behind whatever goroutines are ready.
 //
 // Source: Go 1.26, src/runtime/netpoll_epoll.go, netpoll.
 type fdWaiter struct {
-	fd   int
-	file *os.File
+	fd int
 	// woken: a Wake came since the last return of Wait.
 	woken atomic.Bool
 	mu    sync.Mutex // orders timerfd_settime of Wait and Wake
@@ -31,11 +31,11 @@ type fdWaiter struct {
 const wakeQuantum = 500 * time.Microsecond
 
 func newFDWaiter() (waiter, error) {
-	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("timerfd_create", err)
 	}
-	return &fdWaiter{fd: fd, file: os.NewFile(uintptr(fd), "timerfd")}, nil
+	return &fdWaiter{fd: fd}, nil
 }
 
 func (w *fdWaiter) set(d time.Duration) {
@@ -58,7 +58,11 @@ func (w *fdWaiter) Wait(t time.Time) {
 	}
 	w.set(d)
 	w.mu.Unlock()
-	_, _ = w.file.Read(w.buf[:])
+	for {
+		if _, err := unix.Read(w.fd, w.buf[:]); err != unix.EINTR {
+			break
+		}
+	}
 	w.woken.Store(false)
 }
 
@@ -73,4 +77,6 @@ func (w *fdWaiter) Wake() {
 
 func (w *fdWaiter) Quantum() time.Duration { return wakeQuantum }
 
-func (w *fdWaiter) Close() { _ = w.file.Close() }
+func (w *fdWaiter) OwnThread() bool { return true }
+
+func (w *fdWaiter) Close() { _ = unix.Close(w.fd) }

@@ -27,8 +27,8 @@ type core interface {
 // One goroutine owns the core. It waits for the core's next event, whose time
 // follows from the times of earlier events and never from when the driver woke,
 // so lateness does not add up. Everything that is due is then encoded and
-// written stream by stream, by the goroutine itself and, if it is much, by a
-// helper a processor.
+// written stream by stream, by the goroutine itself and, if it is much and there
+// are more than two processors, by helpers.
 type driver struct {
 	core  core
 	wait  waiter
@@ -70,7 +70,9 @@ func newDriver(c core, w waiter, speed float64) *driver {
 // start begins the driver's clock.
 func (d *driver) start() {
 	d.epoch = time.Now()
-	d.helpers = newHelpers(min(runtime.GOMAXPROCS(0), 4) - 1)
+	// Of the processors one is the driver's, and one is left to clients and to
+	// the reading of requests.
+	d.helpers = newHelpers(min(runtime.NumCPU(), 4) - 2)
 	go d.run()
 }
 
@@ -123,6 +125,10 @@ func (d *driver) wall(t time.Duration) time.Time {
 
 func (d *driver) run() {
 	defer close(d.gone)
+	if d.wait.OwnThread() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+	}
 	for d.takeInbox() {
 		now := d.model(time.Now())
 		d.out = d.core.advance(now, d.out[:0])

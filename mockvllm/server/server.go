@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -102,6 +103,10 @@ func (o Options) serve(ctx context.Context, v vllm.Version, mo mockvllm.Options)
 	// Tokens cost no garbage; requests do. A larger heap between collections
 	// keeps the collector off the two cores that tests often have.
 	debug.SetGCPercent(400)
+	// The driver of the engine blocks in its thread until a token is due. One seat
+	// more than processors means that it never waits for one behind requests that
+	// are being read: the kernel, not Go's queue, decides, and favours who slept.
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	args, err := vllm.ParseServeArgs(v, mo.Args)
 	if err != nil {
 		return o.refused(err)
