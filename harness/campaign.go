@@ -193,7 +193,7 @@ func MemoryCheck(config vllm.EngineConfig) error {
 	if config.Shape.Name != vllm.GLM46().Name || config.TensorParallelSize*max(1, config.DataParallelSize) != 8 || config.TensorParallelSize != 8 {
 		return nil
 	}
-	_, err := model.New(model.GLM46H200(), config, model.Options{})
+	_, err := model.New(model.BuiltIn(config), config, model.Options{})
 	var refusal *vllm.RefusalError
 	if errors.As(err, &refusal) {
 		return refusal
@@ -387,7 +387,7 @@ func (c *campaign) tooLittleTime(jobs []*job) string {
 
 // startup predicts the start-up of a server; 0 where the model is unknown.
 func (c *campaign) startup(j *job) time.Duration {
-	m, err := model.New(model.GLM46H200(), j.wanted, model.Options{})
+	m, err := model.New(model.BuiltIn(j.wanted), j.wanted, model.Options{})
 	if err != nil {
 		return 0
 	}

@@ -600,7 +600,7 @@ func TestAbortOnDisconnect(t *testing.T) {
 				return st.Running == 0 && st.FreeBlocks == st.UsableBlocks && m.streams.Load() == 0
 			})
 			m.meter.mu.Lock()
-			if n := m.meter.finished[3]; n != 1 {
+			if n := m.meter.replicas[0].finished[3]; n != 1 {
 				t.Errorf("stream=%s: %d aborts counted", stream, n)
 			}
 			m.meter.mu.Unlock()

@@ -46,11 +46,15 @@ type meter struct {
 	created  time.Time
 
 	mu       sync.Mutex
-	hist     map[string]*histogram
-	finished [engine.FinishAbort + 1]int64
+	replicas []replicaMeter
 	requests map[httpKey]*httpCount
 	highR    *histogram
+}
 
+// replicaMeter holds the metrics of one engine: vLLM labels them by it.
+type replicaMeter struct {
+	hist     map[string]*histogram
+	finished [engine.FinishAbort + 1]int64
 	// Direct pointers for the road of every token.
 	ttft, itl, itlOld *histogram
 }
@@ -66,19 +70,23 @@ type httpCount struct {
 func newMeter(v vllm.Version, c vllm.EngineConfig, speed float64) *meter {
 	m := &meter{
 		families: vllm.Families(v, c), http: vllm.HTTPFamilies(), speed: speed, created: time.Now(),
-		hist: map[string]*histogram{}, requests: map[httpKey]*httpCount{},
+		replicas: make([]replicaMeter, max(1, c.DataParallelSize)), requests: map[httpKey]*httpCount{},
 	}
-	for _, f := range m.families {
-		if f.Type == vllm.Histogram {
-			m.hist[f.Name] = &histogram{bounds: f.Buckets, counts: make([]int64, len(f.Buckets)+1)}
+	for i := range m.replicas {
+		r := &m.replicas[i]
+		r.hist = map[string]*histogram{}
+		for _, f := range m.families {
+			if f.Type == vllm.Histogram {
+				r.hist[f.Name] = &histogram{bounds: f.Buckets, counts: make([]int64, len(f.Buckets)+1)}
+			}
 		}
+		r.ttft, r.itl, r.itlOld = r.hist[vllm.MetricTTFT], r.hist[vllm.MetricITL], r.hist[vllm.MetricITLOld]
 	}
 	for _, f := range m.http {
 		if f.Name == vllm.MetricHTTPDurationHighR {
 			m.highR = &histogram{bounds: f.Buckets, counts: make([]int64, len(f.Buckets)+1)}
 		}
 	}
-	m.ttft, m.itl, m.itlOld = m.hist[vllm.MetricTTFT], m.hist[vllm.MetricITL], m.hist[vllm.MetricITLOld]
 	return m
 }
 
@@ -90,22 +98,23 @@ func (m *meter) emission(s *stream, em *engine.Emission) {
 		return
 	}
 	gap := m.seconds(em.Due - s.lastDue)
-	s.lastDue = em.Due
+	s.lastDue, s.replica = em.Due, em.Replica
+	r := &m.replicas[em.Replica]
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if em.First == 0 {
-		m.ttft.observe(gap, 1)
+		r.ttft.observe(gap, 1)
 		return
 	}
-	m.itl.observe(gap, 1)
-	m.itlOld.observe(gap, 1)
+	r.itl.observe(gap, 1)
+	r.itlOld.observe(gap, 1)
 }
 
 // step notes the tokens of an engine step.
 func (m *meter) step(i engine.StepInfo) {
 	if n := i.PromptTokensDone + i.EmittedTokens; n > 0 {
 		m.mu.Lock()
-		m.hist[vllm.MetricIterationTokens].observe(float64(n), 1)
+		m.replicas[i.Replica].hist[vllm.MetricIterationTokens].observe(float64(n), 1)
 		m.mu.Unlock()
 	}
 }
@@ -116,14 +125,15 @@ func (m *meter) step(i engine.StepInfo) {
 func (m *meter) end(s *stream, why engine.FinishReason, t *engine.RequestTimes) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	r := &m.replicas[s.replica]
 	if !s.counted {
 		s.counted = true
-		m.finished[why]++
+		r.finished[why]++
 	}
 	if t == nil || why == engine.FinishAbort {
 		return
 	}
-	set := func(name string, x float64) { m.hist[name].observe(x, 1) }
+	set := func(name string, x float64) { r.hist[name].observe(x, 1) }
 	set(vllm.MetricRequestPrompt, float64(len(s.req.Prompt)))
 	set(vllm.MetricRequestGeneration, float64(s.tokens))
 	set(vllm.MetricRequestMaxGenerated, float64(s.tokens))
@@ -168,24 +178,39 @@ func (m *meter) exchangeDone(handler, method string, status int, in, out int64, 
 // expose writes what GET /metrics says.
 func (m *meter) expose(c vllm.EngineConfig, st engine.Stats, blocks int, late *lateness, streams int64) []byte {
 	m.mu.Lock()
-	hist := make(map[string]*histogram, len(m.hist))
-	for name, h := range m.hist {
-		hist[name] = h.clone()
-	}
-	finished := m.finished
-	m.mu.Unlock()
-
-	e := &exposition{created: m.created, base: []vllm.Label{{Name: "engine", Value: "0"}, {Name: "model_name", Value: c.ServedName}}}
-	for _, f := range m.families {
-		if f.Type == vllm.Histogram {
-			e.histogram(f, hist[f.Name])
-			continue
+	replicas := make([]replicaMeter, len(m.replicas))
+	for i, r := range m.replicas {
+		replicas[i] = replicaMeter{finished: r.finished, hist: make(map[string]*histogram, len(r.hist))}
+		for name, h := range r.hist {
+			replicas[i].hist[name] = h.clone()
 		}
+	}
+	m.mu.Unlock()
+	stats := st.Replicas
+	if stats == nil {
+		stats = make([]engine.Stats, len(replicas)) // at a fixed pace there is one
+		stats[0] = st
+	}
+
+	e := &exposition{created: m.created}
+	each := func(do func(i int)) {
+		for i := range replicas {
+			e.base = []vllm.Label{{Name: "engine", Value: strconv.Itoa(i)}, {Name: "model_name", Value: c.ServedName}}
+			do(i)
+		}
+	}
+	for _, f := range m.families {
 		e.head(f.Wire(), string(f.Type), f.Help)
-		e.samples(f, c, st, finished, blocks)
+		each(func(i int) {
+			if f.Type == vllm.Histogram {
+				e.buckets(f.Name, replicas[i].hist[f.Name])
+				return
+			}
+			e.samples(f, c, stats[i], replicas[i].finished, blocks, i)
+		})
 		if created := f.Created(); created != "" {
 			e.head(created, "gauge", f.Help)
-			e.createdSamples(f, created, st)
+			each(func(i int) { e.createdSamples(f, created, stats[i]) })
 		}
 	}
 	m.exposeHTTP(e)
@@ -194,7 +219,7 @@ func (m *meter) expose(c vllm.EngineConfig, st engine.Stats, blocks int, late *l
 }
 
 // samples writes the samples of a counter or gauge.
-func (e *exposition) samples(f vllm.MetricFamily, c vllm.EngineConfig, st engine.Stats, finished [engine.FinishAbort + 1]int64, blocks int) {
+func (e *exposition) samples(f vllm.MetricFamily, c vllm.EngineConfig, st engine.Stats, finished [engine.FinishAbort + 1]int64, blocks, replica int) {
 	n := f.Wire()
 	switch f.Name {
 	case vllm.MetricRunning:
@@ -237,7 +262,7 @@ func (e *exposition) samples(f vllm.MetricFamily, c vllm.EngineConfig, st engine
 			e.sample(n, float64(x), vllm.Label{Name: "position", Value: strconv.Itoa(i)})
 		}
 	case vllm.MetricCacheConfig:
-		e.line(n, 1, vllm.CacheConfigLabels(c, blocks))
+		e.line(n, 1, vllm.CacheConfigLabels(c, blocks, replica))
 	default:
 		e.sample(n, 0)
 	}

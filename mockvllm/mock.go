@@ -134,7 +134,8 @@ func newMock(o Options, wait func() (waiter, error)) (*Mock, error) {
 	if !args.Set["--tensor-parallel-size"] {
 		args.TensorParallelSize = profile.Shape.TensorParallelSize
 	}
-	if o.Profile == nil && !strings.Contains(strings.ToLower(args.Model), "glm-4.6") {
+	glm := strings.Contains(strings.ToLower(args.Model), "glm-4.6")
+	if o.Profile == nil && !glm {
 		// A model that nobody has measured: GLM-4.6's figures for each GPU stand in
 		// for it, on as many GPUs as it asks for.
 		profile.Shape.TensorParallelSize = args.TensorParallelSize
@@ -166,6 +167,9 @@ func newMock(o Options, wait func() (waiter, error)) (*Mock, error) {
 		return nil, m.refused(err)
 	}
 	m.scenario.contradict(&m.cfg)
+	if glm && o.Profile == nil {
+		profile = model.BuiltIn(m.cfg)
+	}
 	if v.AtLeast(vllm.TunedConfigFolderSince) {
 		m.tunedMoE = env[vllm.TunedConfigFolderEnv]
 	}
@@ -387,7 +391,7 @@ func (m *Mock) logPeriodically() {
 	t := time.NewTicker(every)
 	defer t.Stop()
 	last, _ := m.stats()
-	lastActive := false
+	lastActive := make([]bool, len(replicasOf(last)))
 	for {
 		select {
 		case <-m.life.Done():
@@ -401,25 +405,42 @@ func (m *Mock) logPeriodically() {
 			return
 		}
 		seconds := every.Seconds() * m.speed
-		p := vllm.PeriodicStats{
+		now, before := replicasOf(st), replicasOf(last)
+		for i := range now {
+			lastActive[i] = m.logStats(i, before[i], now[i], seconds, lastActive[i])
+		}
+		last = st
+	}
+}
+
+// replicasOf gives the statistics of each replica.
+func replicasOf(st engine.Stats) []engine.Stats {
+	if st.Replicas != nil {
+		return st.Replicas
+	}
+	return []engine.Stats{st}
+}
+
+// logStats writes the lines of one replica; it reports whether that was active.
+func (m *Mock) logStats(replica int, last, st engine.Stats, seconds float64, lastActive bool) bool {
+	active := st.GenerationTokens > last.GenerationTokens || st.Running+st.Waiting > 0
+	if active || lastActive {
+		m.log(vllm.PeriodicLine(m.version, vllm.PeriodicStats{
+			Engine:                    replica,
 			PromptTokensPerSecond:     float64(st.PromptTokens-last.PromptTokens) / seconds,
 			GenerationTokensPerSecond: float64(st.GenerationTokens-last.GenerationTokens) / seconds,
 			Running:                   st.Running, Waiting: st.Waiting, KVUsage: st.KVUsage,
 			PrefixHitRate: hitRate(last, st),
-		}
-		active := st.GenerationTokens > last.GenerationTokens || st.Running+st.Waiting > 0
-		if active || lastActive {
-			m.log(vllm.PeriodicLine(m.version, p))
-		}
-		if l, ok := vllm.SpecDecodeLine(m.version, vllm.SpecDecodeStats{
-			Interval: time.Duration(seconds * float64(time.Second)), NumDrafts: st.Drafts - last.Drafts,
-			DraftTokens: st.DraftTokens - last.DraftTokens, AcceptedTokens: st.AcceptedTokens - last.AcceptedTokens,
-			AcceptedPerPos: difference(st.AcceptedPerPosition, last.AcceptedPerPosition),
-		}); ok {
-			m.log(l)
-		}
-		lastActive, last = active, st
+		}))
 	}
+	if l, ok := vllm.SpecDecodeLine(m.version, vllm.SpecDecodeStats{
+		Interval: time.Duration(seconds * float64(time.Second)), NumDrafts: st.Drafts - last.Drafts,
+		DraftTokens: st.DraftTokens - last.DraftTokens, AcceptedTokens: st.AcceptedTokens - last.AcceptedTokens,
+		AcceptedPerPos: difference(st.AcceptedPerPosition, last.AcceptedPerPosition),
+	}); ok {
+		m.log(l)
+	}
+	return active
 }
 
 // hitRate is the share of prefix-cache queries that hit since the last line; vLLM

@@ -55,6 +55,7 @@ type stream struct {
 	finish     engine.FinishReason
 	stopped    bool          // by a stop string or stop token: later emissions are dropped
 	lastDue    time.Duration // of the last chunk; the arrival before the first
+	replica    int           // of the engine, once it has said so
 
 	out sink // nil when not streamed
 	// framed: the events are HTTP chunks already.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/glm46/glm46/harness/experiment"
@@ -45,6 +46,8 @@ type CellOptions struct {
 	Profile *model.Profile
 	// Lengths of a data set's samples; nil, or none: the plan's averages.
 	Lengths func(dataset string) []Length
+
+	builtIn bool // Profile was nil
 }
 
 // Entry is one level of one cell under one base. Figures are null where the cell
@@ -186,7 +189,7 @@ func (o CellOptions) withDefaults(plan *experiment.Plan) CellOptions {
 		o.Spread = DefaultSpread
 	}
 	if o.Profile == nil {
-		o.Profile = model.GLM46H200()
+		o.Profile, o.builtIn = model.GLM46H200(), true
 	}
 	return o
 }
@@ -296,7 +299,11 @@ func (p *predictor) predict(c experiment.Cell) *prediction {
 		pr.unknown = text
 		return pr
 	}
-	m, err := model.New(p.o.Profile, cfg, model.Options{DrawNGram: true, TunedMoE: tunedTiles(c)})
+	profile := p.o.Profile
+	if p.o.builtIn {
+		profile = model.BuiltIn(cfg)
+	}
+	m, err := model.New(profile, cfg, model.Options{DrawNGram: true, TunedMoE: tunedTiles(c)})
 	var no *vllm.RefusalError
 	switch {
 	case errors.As(err, &no):
@@ -341,11 +348,14 @@ func tunedTiles(c experiment.Cell) bool {
 }
 
 func assumptions(m *model.Model, cfg vllm.EngineConfig) string {
-	a := m.Engine().Spec.Acceptance
-	if cfg.Spec == nil || a == nil {
-		return ""
+	var out []string
+	if n := cfg.DataParallelSize; n > 1 {
+		out = append(out, fmt.Sprintf("%d replicas, each with this KV cache; step times derived from those of one replica over all GPUs", n))
 	}
-	return fmt.Sprintf("drafts in %.0f %% of steps, accepted by position (cumulative) %v; the data decide", 100*a.DraftProbability, a.Cumulative)
+	if a := m.Engine().Spec.Acceptance; cfg.Spec != nil && a != nil {
+		out = append(out, fmt.Sprintf("drafts in %.0f %% of steps, accepted by position (cumulative) %v; the data decide", 100*a.DraftProbability, a.Cumulative))
+	}
+	return strings.Join(out, "; ")
 }
 
 // lengths gives n samples as the level uses them, cut to what fits.

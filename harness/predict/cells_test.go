@@ -85,8 +85,15 @@ func TestEqualCellsCountOnce(t *testing.T) {
 
 func TestAddedCells(t *testing.T) {
 	r := allCells(t, experiment.Request{Concurrency: "4", NumSamples: 4, MaxTokens: 64, Experiments: []string{"1C", "2C", "3D", "3E", "3F", "8D", "8E", "1B", "2A", "3A/64k"}}, CellOptions{Bases: []string{"eager"}})
-	if e := entry(t, r, "3E", "eager", "c4"); e.Unknown == "" {
-		t.Errorf("3E has another split than the profile: %+v", e)
+	// Two replicas of half the GPUs: 41.8 GiB for keys and values on each, of two
+	// heads; the launch floor of eager steps is the same, so four streams are as
+	// fast.
+	two, whole := entry(t, r, "3E", "eager", "c4"), entry(t, r, "3A/64k", "eager", "c4")
+	if two.Unknown+two.Refused != "" || *two.KVTokens != 953280 || !strings.Contains(two.Assumed, "2 replicas") {
+		t.Errorf("3E: %+v", two)
+	}
+	if ratio := *two.TPOTMs / *whole.TPOTMs; ratio < 0.9 || ratio > 1.1 {
+		t.Errorf("3E: %.3f ms a token, %.3f with one replica", *two.TPOTMs, *whole.TPOTMs)
 	}
 	if e := entry(t, r, "8D", "eager", "c4"); e.Assumed == "" {
 		t.Error("8D does not say what acceptance it assumes")

@@ -182,7 +182,8 @@ func (o WorkloadOptions) model(argv []string, w *WorkloadFile) (*model.Model, er
 	if o.Version.IsZero() {
 		o.Version = vllm.MustVersion(vllm.DefaultVersion)
 	}
-	if o.Profile == nil {
+	builtIn := o.Profile == nil
+	if builtIn {
 		o.Profile = model.GLM46H200()
 	}
 	if o.Shape.Name == "" {
@@ -207,6 +208,9 @@ func (o WorkloadOptions) model(argv []string, w *WorkloadFile) (*model.Model, er
 	c, err := args.Resolve(o.Version, o.Shape)
 	if err != nil {
 		return nil, err
+	}
+	if builtIn {
+		o.Profile = model.BuiltIn(c)
 	}
 	return model.New(o.Profile, c, model.Options{DrawNGram: true, Acceptance: w.acceptance(o.Profile, c)})
 }

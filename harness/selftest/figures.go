@@ -193,7 +193,7 @@ func modelOf(cell experiment.Cell, name string) (*model.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return model.New(model.GLM46H200(), config, model.Options{Seed: mockSeed})
+	return model.New(model.BuiltIn(config), config, model.Options{Seed: mockSeed})
 }
 
 // slack finds a figure's share in truthKeys.

@@ -17,6 +17,7 @@ type Engine struct {
 	waiting queue
 	uids    uint64
 
+	replica   int
 	inFlight  bool
 	shape     StepShape
 	info      StepInfo // of the step in flight
@@ -77,7 +78,7 @@ func (e *Engine) prepare(r *Request) (*seq, error) {
 	case e.byID[r.ID] != nil:
 		return nil, &RequestError{r.ID, "a request of this ID is in flight"}
 	}
-	s := &seq{Request: *r, prompt: n, tokens: n, maxOut: e.cfg.MaxModelLen - n, sampling: r.sample()}
+	s := &seq{Request: *r, home: e, prompt: n, tokens: n, maxOut: e.cfg.MaxModelLen - n, sampling: r.sample()}
 	if r.MaxTokens > 0 {
 		s.maxOut = min(s.maxOut, r.MaxTokens)
 	}
@@ -198,10 +199,12 @@ func (e *Engine) Begin() (time.Duration, bool) {
 	return max(d, 0), true
 }
 
+func (e *Engine) hasWork() bool { return len(e.running)+e.waiting.len() > 0 }
+
 // schedule chooses every request's tokens for a step: the running list in
 // order, then the waiting queue.
 func (e *Engine) schedule() bool {
-	e.info = StepInfo{Index: e.stats.Steps}
+	e.info = StepInfo{Replica: e.replica, Index: e.stats.Steps}
 	for {
 		before := e.info.Preempted
 		budget := e.scheduleRunning(e.cfg.MaxNumBatchedTokens)

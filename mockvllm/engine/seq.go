@@ -46,6 +46,8 @@ type seq struct {
 	sampling   Sampling
 	finish     FinishReason
 
+	home *Engine // its replica
+
 	psTarget float64 // see frontEnd
 
 	spans []span // recorded chunks

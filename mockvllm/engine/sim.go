@@ -11,7 +11,8 @@ import "time"
 // Submit comes before the events of Advance, so a driver that has both due
 // submits first. A Sim is not safe for concurrent use.
 type Sim struct {
-	engine  *Engine
+	engine  *Engine // the first replica
+	lock    lockStep
 	front   frontEnd
 	observe func(StepInfo)
 
@@ -44,6 +45,8 @@ type chunk struct {
 type SimConfig struct {
 	Engine   Config
 	FrontEnd FrontEnd
+	// Replicas of the engine behind one front end; 0 is 1.
+	Replicas int
 	// Observe is called at the end of every step when not nil.
 	Observe func(StepInfo)
 }
@@ -56,7 +59,8 @@ func NewSim(c SimConfig, timer StepTimer, tokens TokenSource) (*Sim, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sim{engine: e, front: frontEnd{cfg: c.FrontEnd}, observe: c.Observe}, nil
+	s := &Sim{engine: e, front: frontEnd{cfg: c.FrontEnd}, observe: c.Observe}
+	return s, s.lock.make(e, c)
 }
 
 // Submit hands a request in at now: the client has sent it, the tokenizer is
@@ -85,7 +89,7 @@ func (s *Sim) Abort(now time.Duration, id uint64) bool {
 	}
 	q.times.OutputTokens = q.out
 	s.front.abort(s.now, q)
-	s.engine.abort(q)
+	q.home.abort(q)
 	s.aborts.push(chunk{s: q, due: s.now, finish: FinishAbort})
 	return true
 }
@@ -132,7 +136,7 @@ func (s *Sim) nextEvent() time.Duration {
 	return at
 }
 
-func (s *Sim) hasWork() bool { return len(s.engine.running)+s.engine.waiting.len() > 0 }
+func (s *Sim) hasWork() bool { return s.engine.hasWork() || s.lock.hasWork() }
 
 // Advance lets everything happen that is due at now or before, appends the
 // emissions due to out, ordered by Due, and returns it.
@@ -166,7 +170,7 @@ func (s *Sim) event(at time.Duration) {
 	switch {
 	case s.front.next() <= at:
 		if q := s.front.step(); q != nil {
-			s.engine.enqueue(q)
+			s.lock.home(q).enqueue(q)
 		}
 	case s.busy && s.stepEnd <= at:
 		s.endStep()
@@ -176,8 +180,7 @@ func (s *Sim) event(at time.Duration) {
 }
 
 func (s *Sim) beginStep() {
-	e := s.engine
-	d, ok := e.Begin()
+	d, ok := s.lock.begin(s.engine)
 	if !ok {
 		panic("engine: requests wait and none can be scheduled")
 	}
@@ -186,22 +189,22 @@ func (s *Sim) beginStep() {
 
 // begun notes that the engine has a step in flight that takes d.
 func (s *Sim) begun(d time.Duration) {
-	e := s.engine
 	s.busy, s.stepEnd, s.instant = true, s.now+d, d == 0
-	e.info.Start = s.now
-	for _, q := range e.running[len(e.running)-e.info.Admitted:] {
-		if q.times.Preemptions == 0 {
-			q.times.Scheduled = s.now
+	for _, e := range s.lock.stepping(s.engine) {
+		e.info.Start = s.now
+		for _, q := range e.running[len(e.running)-e.info.Admitted:] {
+			if q.times.Preemptions == 0 {
+				q.times.Scheduled = s.now
+			}
 		}
 	}
 }
 
 func (s *Sim) endStep() {
-	e := s.engine
 	s.busy = false
-	e.end()
-	begin := s.front.deliver(s.now, len(e.outputs))
-	for i, o := range e.outputs {
+	outputs := s.lock.end(s.engine)
+	begin := s.front.deliver(s.now, len(outputs))
+	for i, o := range outputs {
 		due := s.front.due(begin, i)
 		s.stamp(o, due)
 		if s.rec == nil {
@@ -209,16 +212,19 @@ func (s *Sim) endStep() {
 		}
 	}
 	if s.rec != nil {
-		s.rec.step(e.outputs, begin)
-	} else {
-		s.ids.pushAll(e.outTokens)
+		s.rec.step(outputs, begin)
 	}
-	s.yielded = len(e.outputs) > 0 && s.front.due(begin, 0) <= s.now
+	for _, e := range s.lock.stepping(s.engine) {
+		if s.rec == nil {
+			s.ids.pushAll(e.outTokens)
+		}
+		if s.observe != nil {
+			e.info.End = s.now
+			s.observe(e.info)
+		}
+	}
+	s.yielded = len(outputs) > 0 && s.front.due(begin, 0) <= s.now
 	s.instant = s.instant && s.hasWork()
-	if s.observe != nil {
-		e.info.End = s.now
-		s.observe(e.info)
-	}
 }
 
 // stamp notes when a request's tokens came.
@@ -252,7 +258,7 @@ func (s *Sim) flush(now time.Duration, out []Emission) []Emission {
 		}
 		em := Emission{
 			Request: &c.s.Request, ID: c.s.ID, Due: c.due, First: int(c.first), Tokens: int(c.tokens),
-			TokenIDs: ids, Finish: c.finish, CachedTokens: c.s.cached,
+			TokenIDs: ids, Finish: c.finish, Replica: c.s.home.replica, CachedTokens: c.s.cached,
 		}
 		if c.finish != FinishNone {
 			em.Times = &c.s.times
@@ -266,14 +272,14 @@ func (s *Sim) Now() time.Duration { return s.now }
 
 // Stats gives the counters now.
 func (s *Sim) Stats() Stats {
-	st := s.engine.Stats()
+	st := s.lock.stats(s.engine)
 	st.FrontEnd = len(s.engine.byID) - st.Running - st.Waiting
 	return st
 }
 
 // ResetPrefixCache empties the prefix cache. Like vLLM it does nothing and
-// reports false while any block is in use.
-func (s *Sim) ResetPrefixCache() bool { return s.engine.ResetPrefixCache() }
+// reports false while any block is in use (of a replica: there).
+func (s *Sim) ResetPrefixCache() bool { return s.lock.resetPrefixCache(s.engine) }
 
 // fifo is a queue in one slice.
 type fifo[T any] struct {

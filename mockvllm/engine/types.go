@@ -180,13 +180,16 @@ type StepShape struct {
 	// Sampled is the number of requests that sample a token that is kept: decodes
 	// and chunks that end a prefill.
 	Sampled int
+	// OtherTokens of the replicas that step together with this one: the experts
+	// see them too.
+	OtherTokens int
 	// ProposerContextTokens is the sum of context lengths of those requests.
 	ProposerContextTokens int64
 	Sampling              Sampling
 }
 
-// StepTimer says how long a step takes. It is called once a step, in order, and
-// must not keep the shape. Zero is allowed: as fast as the driver can.
+// StepTimer says how long a step takes. It is called once a step of every replica,
+// in order, and must not keep the shape. Zero is allowed: as fast as the driver can.
 type StepTimer interface {
 	Step(*StepShape) time.Duration
 }
@@ -236,6 +239,8 @@ type Emission struct {
 	// call of Advance.
 	TokenIDs []int32
 	Finish   FinishReason
+	// Replica that ran it.
+	Replica int
 	// CachedTokens of the prompt that came from the prefix cache at the first
 	// admission.
 	CachedTokens int
@@ -260,6 +265,7 @@ type RequestTimes struct {
 
 // StepInfo describes a finished step to an observer.
 type StepInfo struct {
+	Replica    int
 	Index      int64
 	Start, End time.Duration
 	// ScheduledTokens in all, PrefillTokens of them in chunks.
@@ -298,6 +304,10 @@ type Stats struct {
 	// were accepted; nil without speculation.
 	Drafts, DraftTokens, AcceptedTokens int64
 	AcceptedPerPosition                 []int64
+
+	// Replicas has the same for each replica, if there are several; then the
+	// counters above are sums, but for Steps: replicas step together.
+	Replicas []Stats
 }
 
 // FrontEnd is the API process before and after the engine. The zero value costs

@@ -218,6 +218,9 @@ func (e *Engine) stepsUntilFull(counts []int32) int {
 // same in all steps and done once.
 func (v *Virtual) leap(until time.Duration) bool {
 	s, e, p := v.sim, v.sim.engine, &v.scratch
+	if s.lock.all != nil {
+		return false
+	}
 	e.plan(p)
 	if p.steps < 2 {
 		return false

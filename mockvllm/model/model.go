@@ -85,11 +85,12 @@ func (m *Model) gpus() int {
 }
 
 // refuseMemory refuses weights that do not fit: they shrink with the number of
-// GPUs that share them. Expert layers of a data-parallel group with expert
-// parallelism are shared more widely; the profile has no numbers for that.
+// GPUs that share them. With expert parallelism replicas share the expert layers;
+// a profile of another number of replicas has no numbers for that.
 func (m *Model) refuseMemory() error {
 	p := m.profile
-	if m.cfg.DataParallelSize > 1 && m.cfg.EnableExpertParallel || m.cfg.Quantization != "" {
+	shared := max(1, m.cfg.DataParallelSize) != p.Shape.replicas() && m.cfg.EnableExpertParallel
+	if shared || m.cfg.Quantization != "" {
 		return nil // unsupported says so
 	}
 	need := m.ModelMemoryGiB()
@@ -108,9 +109,10 @@ func (m *Model) refuseMemory() error {
 func (m *Model) unsupported() string {
 	c, s := m.cfg, m.profile.Shape
 	switch {
-	case max(1, c.TensorParallelSize) != s.TensorParallelSize || c.PipelineParallelSize > 1 || c.DataParallelSize > 1 || c.DecodeContextParallelSize > 1:
-		return fmt.Sprintf("it is for tensor parallel %d alone, not for tensor %d, pipeline %d, data %d, decode context %d; give a profile of that split",
-			s.TensorParallelSize, max(1, c.TensorParallelSize), max(1, c.PipelineParallelSize), max(1, c.DataParallelSize), max(1, c.DecodeContextParallelSize))
+	case max(1, c.TensorParallelSize) != s.TensorParallelSize || c.PipelineParallelSize > 1 ||
+		max(1, c.DataParallelSize) != s.replicas() || c.DecodeContextParallelSize > 1:
+		return fmt.Sprintf("it is for tensor parallel %d and data parallel %d, not for tensor %d, pipeline %d, data %d, decode context %d; give a profile of that split",
+			s.TensorParallelSize, s.replicas(), max(1, c.TensorParallelSize), max(1, c.PipelineParallelSize), max(1, c.DataParallelSize), max(1, c.DecodeContextParallelSize))
 	case c.Quantization != "":
 		return fmt.Sprintf("it has no times for quantization %q; give a profile of those weights", c.Quantization)
 	case c.Dtype == "float32":
@@ -119,6 +121,8 @@ func (m *Model) unsupported() string {
 		return fmt.Sprintf("it has no times for speculation by %q; use ngram or mtp", c.Spec.Method)
 	case c.EnableExpertParallel && s.Experts == 0:
 		return "the model has no experts to run in parallel"
+	case s.replicas() > 1 && !c.EnableExpertParallel:
+		return "it is for replicas that share experts; use --enable-expert-parallel"
 	}
 	return ""
 }
@@ -404,5 +408,5 @@ func (m *Model) spec() engine.Spec {
 
 // Sim gives the configuration of an engine with this model's front end.
 func (m *Model) Sim() engine.SimConfig {
-	return engine.SimConfig{Engine: m.Engine(), FrontEnd: m.FrontEnd()}
+	return engine.SimConfig{Engine: m.Engine(), FrontEnd: m.FrontEnd(), Replicas: m.profile.Shape.replicas()}
 }

@@ -181,6 +181,38 @@ func TestUnsupported(t *testing.T) {
 	}
 }
 
+// Two replicas of half the GPUs: the figures of docs/timing-model.md, "Replicas".
+func TestReplicas(t *testing.T) {
+	c, err := vllm.ResolveArgv(vllm.MustVersion("0.11.1"), []string{"zai-org/GLM-4.6", "-tp", "4", "-dp", "2", ep, fp8, eager, util95, "--max-model-len=131072"}, vllm.GLM46())
+	require.NoError(t, err)
+	m, err := New(BuiltIn(c), c, Options{})
+	require.NoError(t, err)
+	// 139.81 x 0.95 - 86.5 - 2.5 - 2 GiB in blocks of 16 tokens, 92 layers, two heads.
+	gib := 139.81*0.95 - 86.5 - 2.5 - 2
+	if want := int(math.Floor(gib*(1<<30)/(512*92*16))) * 16; m.KVTokens() != want {
+		t.Errorf("%d KV tokens, want %d", m.KVTokens(), want)
+	}
+	if n := m.Sim().Replicas; n != 2 {
+		t.Errorf("%d replicas", n)
+	}
+	// The experts see the tokens of both: 8 here and 8 there are 16.
+	s := decodes(8, 8, 8*8192)
+	alone := m.Detail(&s).GPUMicroseconds
+	s.OtherTokens = 8
+	near(t, "experts of both", m.Detail(&s).GPUMicroseconds-alone, 89*(183.6-135.6), 1e-6)
+	layer := 1.2*(61.3+7.12+0.137*8) + 7.11 + 1.08*3 + 512*8*8192/3.507e6 + 3*(21+15.0*2/19)
+	near(t, "gpu", alone, 92*layer+89*135.6-3*(12+0.0138*8)+108+0.148*8+0.76*8+100+0.7*8, 1e-6)
+	near(t, "step", m.Detail(&s).StepMicroseconds, 92*1214+2950+4.4*8, 1e-6)
+
+	plain, err := vllm.ResolveArgv(vllm.MustVersion("0.11.1"), []string{"zai-org/GLM-4.6", "-tp", "4", "-dp", "2"}, vllm.GLM46())
+	require.NoError(t, err)
+	_, err = New(BuiltIn(plain), plain, Options{})
+	var r *vllm.RefusalError
+	if !errors.As(err, &r) || r.Class != vllm.ClassOOMLoad {
+		t.Errorf("without expert parallelism every replica holds all weights: %v", err)
+	}
+}
+
 func TestStartup(t *testing.T) {
 	for _, c := range []struct {
 		options Options

@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/glm46/glm46/mockvllm/vllm"
 )
 
 // Profile holds every coefficient of a model on its hardware. Units stand in
@@ -54,7 +56,12 @@ type Shape struct {
 	MaxPositionEmbeddings int `json:"max_position_embeddings"`
 	// TensorParallelSize is the split that all times and weights are for.
 	TensorParallelSize int `json:"tensor_parallel_size"`
+	// DataParallelSize is the replicas that share the experts of one layer; it may
+	// be missing, which is 1. All times and weights are of a GPU of one replica.
+	DataParallelSize int `json:"data_parallel_size,omitempty"`
 }
+
+func (s Shape) replicas() int { return max(1, s.DataParallelSize) }
 
 // Memory of one GPU.
 type Memory struct {
@@ -247,6 +254,23 @@ func GLM46H200() *Profile {
 	return p
 }
 
+//go:embed glm46-h200-tp4-dp2.json
+var glm46H200Replicas []byte
+
+// BuiltIn is the built-in profile for a configuration: that of two replicas of
+// tensor parallel 4 with expert parallelism where that is asked for, else
+// GLM46H200. The caller owns the result.
+func BuiltIn(c vllm.EngineConfig) *Profile {
+	if c.TensorParallelSize != 4 || c.DataParallelSize != 2 || !c.EnableExpertParallel {
+		return GLM46H200()
+	}
+	p, err := ParseProfile("glm46-h200-tp4-dp2.json", glm46H200Replicas)
+	if err != nil {
+		panic(err) // the file is part of the program and tested
+	}
+	return p
+}
+
 // ParseProfile reads a profile in JSON. name stands in errors. Unknown and
 // missing fields are faults, as are coefficients without a source; all faults
 // are reported.
@@ -295,11 +319,11 @@ func compare(path string, t reflect.Type, raw any, faults *[]string) {
 	known := map[string]bool{}
 	for i := range t.NumField() {
 		f := t.Field(i)
-		key := f.Tag.Get("json")
+		key, optional := strings.CutSuffix(f.Tag.Get("json"), ",omitempty")
 		known[key] = true
 		if v, ok := object[key]; ok {
 			compare(at(path, key), f.Type, v, faults)
-		} else {
+		} else if !optional {
 			*faults = append(*faults, at(path, key)+": missing")
 		}
 	}
@@ -340,7 +364,7 @@ func (p *Profile) coefficients() []coefficient {
 			return
 		}
 		for i := range v.NumField() {
-			key := v.Type().Field(i).Tag.Get("json")
+			key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 			if path == "" && (key == "name" || key == "description" || key == "sources") {
 				continue
 			}

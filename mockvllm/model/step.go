@@ -29,7 +29,7 @@ func (m *Model) Detail(s *engine.StepShape) StepDetail {
 		c := m.cost(s)
 		return m.assemble(s, c, m.decodeAttention(s)+m.chunkAttention(s.Chunks))
 	}
-	key := memoKey{s.Decodes, s.DecodeTokens, s.LogitRows, s.Sampled, s.UniformDecode, s.Sampling}
+	key := memoKey{s.Decodes, s.DecodeTokens, s.LogitRows, s.Sampled, s.OtherTokens, s.UniformDecode, s.Sampling}
 	if key != m.memo {
 		m.memo, m.memoCost = key, m.cost(s)
 	}
@@ -39,9 +39,9 @@ func (m *Model) Detail(s *engine.StepShape) StepDetail {
 // memoKey is what the cost of a step without prefill depends on, but for the
 // context: batches that decode step after step are priced once.
 type memoKey struct {
-	decodes, tokens, rows, sampled int
-	uniform                        bool
-	sampling                       engine.Sampling
+	decodes, tokens, rows, sampled, others int
+	uniform                                bool
+	sampling                               engine.Sampling
 }
 
 // decodeCost is the part of a step that does not depend on contexts.
@@ -62,7 +62,7 @@ func (m *Model) cost(s *engine.StepShape) decodeCost {
 	experts := float64(p.Shape.Layers - p.Shape.DenseLayers)
 	c := decodeCost{
 		layer: m.dense(float64(x)) + p.AllReduce.PerLayer*m.reduce.at(float64(x)),
-		rest: experts*m.moe.at(float64(t)) -
+		rest: experts*m.moe.at(float64(t+s.OtherTokens)) -
 			float64(p.Shape.DenseLayers)*(p.Dense.DenseLayerSaving+p.Dense.DenseLayerSavingPerToken*float64(x)) +
 			m.head(float64(s.LogitRows)) + m.sample(s.Sampling, float64(s.LogitRows)),
 		floor: float64(p.Shape.Layers) * launch,

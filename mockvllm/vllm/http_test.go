@@ -185,7 +185,7 @@ func TestMetricFamilies(t *testing.T) {
 			seen[f.Name] = true
 			fmt.Fprintf(&b, "%s %s %v %v\n", f.Wire(), f.Type, f.Labels, f.Buckets)
 		}
-		for _, l := range CacheConfigLabels(c, 1234) {
+		for _, l := range CacheConfigLabels(c, 1234, 0) {
 			fmt.Fprintf(&b, "%s=%q\n", l.Name, l.Value)
 		}
 		golden(t, fmt.Sprintf("metrics/%s.txt", v), b.String())

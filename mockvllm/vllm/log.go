@@ -42,6 +42,7 @@ const (
 type Process struct {
 	Role ProcessRole
 	Rank int // of a worker
+	DP   int // replica of an engine core or worker
 	PID  int
 }
 
@@ -93,16 +94,20 @@ func (p Process) Prefix(v Version, c EngineConfig) string {
 		case v.AtLeast("0.18.0") && c.DataParallelSize <= 1:
 			name = "EngineCore"
 		case v.AtLeast("0.10.2"):
-			name = "EngineCore_DP0"
+			name = fmt.Sprintf("EngineCore_DP%d", p.DP)
 		case v.AtLeast("0.10.1"):
-			name = "EngineCore_0"
+			name = fmt.Sprintf("EngineCore_%d", p.DP)
 		}
 	case Worker:
 		switch {
 		case v.AtLeast("0.10.2"):
-			name = fmt.Sprintf("Worker_TP%d", p.Rank)
+			name = "Worker_"
+			if c.DataParallelSize > 1 {
+				name += fmt.Sprintf("DP%d_", p.DP)
+			}
+			name += fmt.Sprintf("TP%d", p.Rank)
 			if c.EnableExpertParallel {
-				name += fmt.Sprintf("_EP%d", p.Rank)
+				name += fmt.Sprintf("_EP%d", p.DP*c.workers()+p.Rank)
 			}
 		case v.AtLeast("0.10.1"):
 			name = fmt.Sprintf("VllmWorker TP%d", p.Rank)
@@ -145,6 +150,8 @@ const StatsIntervalDefault = 10 * time.Second
 
 // PeriodicStats are the figures of the line that is logged every 10 s.
 type PeriodicStats struct {
+	// Engine is the replica.
+	Engine                                           int
 	PromptTokensPerSecond, GenerationTokensPerSecond float64
 	Running, Waiting, Deferred                       int
 	// KVUsage and PrefixHitRate are shares, 0 to 1.
@@ -163,8 +170,8 @@ func PeriodicLine(v Version, s PeriodicStats) LogLine {
 	}
 	return LogLine{
 		Phase: PhaseServing, Level: "INFO", Source: "loggers.py:208", Proc: Process{Role: APIServer},
-		Text: fmt.Sprintf("Engine 000: Avg prompt throughput: %.1f tokens/s, Avg generation throughput: %.1f tokens/s, Running: %d reqs, Waiting: %d reqs%s, GPU KV cache usage: %.1f%%, Prefix cache hit rate: %.1f%%",
-			s.PromptTokensPerSecond, s.GenerationTokensPerSecond, s.Running, s.Waiting, deferred, 100*s.KVUsage, 100*s.PrefixHitRate),
+		Text: fmt.Sprintf("Engine %03d: Avg prompt throughput: %.1f tokens/s, Avg generation throughput: %.1f tokens/s, Running: %d reqs, Waiting: %d reqs%s, GPU KV cache usage: %.1f%%, Prefix cache hit rate: %.1f%%",
+			s.Engine, s.PromptTokensPerSecond, s.GenerationTokensPerSecond, s.Running, s.Waiting, deferred, 100*s.KVUsage, 100*s.PrefixHitRate),
 	}
 }
 

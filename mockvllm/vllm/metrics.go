@@ -181,7 +181,7 @@ func Families(v Version, c EngineConfig) []MetricFamily {
 		})
 	}
 	info := MetricFamily{Name: MetricCacheConfig, Type: Gauge, Help: "Information of the LLMEngine CacheConfig"}
-	for _, l := range CacheConfigLabels(c, 0) {
+	for _, l := range CacheConfigLabels(c, 0, 0) {
 		info.Labels = append(info.Labels, l.Name)
 	}
 	return append(out, info)
@@ -203,7 +203,7 @@ func HTTPFamilies() []MetricFamily {
 // the cache configuration as Python prints it, and the engine.
 //
 // Source: docs/vllm.md section 4; fields of vllm/config/cache.py.
-func CacheConfigLabels(c EngineConfig, numGPUBlocks int) []Label {
+func CacheConfigLabels(c EngineConfig, numGPUBlocks, replica int) []Label {
 	v := c.Version
 	none := func(n int) string {
 		if n == 0 {
@@ -261,7 +261,7 @@ func CacheConfigLabels(c EngineConfig, numGPUBlocks int) []Label {
 			Label{"kv_cache_max_concurrency", strconv.FormatFloat(concurrency, 'f', 2, 64)},
 		)
 	}
-	return append(out, Label{"engine", "0"})
+	return append(out, Label{"engine", strconv.Itoa(replica)})
 }
 
 func pyBool(b bool) string {

@@ -92,8 +92,23 @@ func (c EngineConfig) workers() int {
 func (s *startup) in(p Phase, at float64) { s.phase, s.at = p, at }
 
 func (s *startup) add(proc Process, level, source, format string, args ...any) {
+	n := 1
+	if proc.Role == EngineCore || proc.Role == Worker {
+		n = s.c.replicas() // which all say the same
+	}
+	for dp := range n {
+		s.of(dp, proc, level, source, format, args...)
+	}
+}
+
+// of adds a line of one replica.
+func (s *startup) of(dp int, proc Process, level, source, format string, args ...any) {
+	proc.DP, proc.PID = dp, proc.PID+dp*(1+s.c.workers())
 	s.lines = append(s.lines, LogLine{Phase: s.phase, At: s.at, Proc: proc, Level: level, Source: source, Text: fmt.Sprintf(format, args...)})
 }
+
+// replicas of the engine, as far as anybody would log them.
+func (c EngineConfig) replicas() int { return max(1, min(64, c.DataParallelSize)) }
 
 func (s *startup) api() Process  { return Process{Role: APIServer, PID: s.f.PID} }
 func (s *startup) core() Process { return Process{Role: EngineCore, PID: s.f.PID + 100} }
@@ -174,15 +189,12 @@ func (s *startup) init() {
 			s.add(s.worker(r), "INFO", "pynccl.py:111", "vLLM is using nccl==2.27.5")
 		}
 	}
-	for r := range n {
-		ep := strconv.Itoa(r)
-		if !s.c.EnableExpertParallel {
-			ep = "0"
-			if s.c.Shape.Experts > 0 {
-				ep = strconv.Itoa(r)
-			}
+	for i := range n * s.c.replicas() {
+		dp, r, ep := i/n, i%n, i
+		if s.c.Shape.Experts == 0 && !s.c.EnableExpertParallel {
+			ep = 0
 		}
-		s.add(s.worker(r), "INFO", "parallel_state.py:1325", "rank %d in world size %d is assigned as DP rank 0, PP rank 0, TP rank %d, EP rank %s", r, n, r, ep)
+		s.of(dp, s.worker(r), "INFO", "parallel_state.py:1325", "rank %d in world size %d is assigned as DP rank %d, PP rank 0, TP rank %d, EP rank %d", i, n*s.c.replicas(), dp, r, ep)
 	}
 }
 
@@ -190,10 +202,10 @@ func (s *startup) load() {
 	s.in(PhaseLoad, 0)
 	s.all("INFO", "gpu_model_runner.py:3034", "Starting to load model %s...", s.c.Model)
 	if s.c.EnableExpertParallel && s.c.Shape.Experts > 0 {
-		n := s.c.workers() * max(1, s.c.DataParallelSize)
+		n := s.c.workers() * s.c.replicas()
 		local := s.c.Shape.Experts / n
-		for r := range s.c.workers() {
-			s.add(s.worker(r), "INFO", "layer.py:468", "[EP Rank %d/%d] Expert parallelism is enabled. Expert placement strategy: linear. Local/global number of experts: %d/%d. Experts local to global index map: %s.",
+		for r := range n {
+			s.of(r/s.c.workers(), s.worker(r%s.c.workers()), "INFO", "layer.py:468", "[EP Rank %d/%d] Expert parallelism is enabled. Expert placement strategy: linear. Local/global number of experts: %d/%d. Experts local to global index map: %s.",
 				r, n, local, s.c.Shape.Experts, expertMap(r, local))
 		}
 	}
@@ -256,9 +268,9 @@ func (s *startup) compile() {
 func (s *startup) profile() {
 	s.in(PhaseProfile, 0.5)
 	if s.c.Shape.Experts > 0 && (s.f.MoEConfigDefault || s.f.MoEConfigFolder != "") {
-		e, n := s.c.Shape.Experts, s.c.Shape.MoEIntermediateSize/max(1, s.c.TensorParallelSize)
+		e, n := s.c.Shape.Experts, s.c.Shape.MoEIntermediateSize/(max(1, s.c.TensorParallelSize)*s.c.replicas())
 		if s.c.EnableExpertParallel {
-			e, n = s.c.Shape.Experts/s.c.workers(), s.c.Shape.MoEIntermediateSize
+			e, n = s.c.Shape.Experts/(s.c.workers()*s.c.replicas()), s.c.Shape.MoEIntermediateSize
 		}
 		name := fmt.Sprintf("E=%d,N=%d,device_name=%s.json", e, n, s.f.DeviceName)
 		if s.f.MoEConfigFolder != "" {
