@@ -44,6 +44,22 @@ streamed = "".join(
 )
 assert done.choices[0].text == streamed and done.usage.completion_tokens == 12
 
+several = client.completions.create(model=model, prompt=["Once upon a time", "In the harbour"], max_tokens=12, temperature=0, extra_body={"ignore_eos": True})
+assert [c.index for c in several.choices] == [0, 1] and several.usage.completion_tokens == 24, several
+assert several.choices[0].text == done.choices[0].text, several
+texts = ["", ""]
+for c in client.completions.create(
+    model=model, prompt=["Once upon a time", "In the harbour"], max_tokens=12, temperature=0, stream=True, extra_body={"ignore_eos": True}
+):
+    for choice in c.choices:
+        texts[choice.index] += choice.text
+assert texts == [c.text for c in several.choices], (texts, several)
+
+told = client.chat.completions.create(model=model, messages=messages, max_tokens=8, temperature=0, logprobs=True, top_logprobs=2).choices[0]
+assert len(told.logprobs.content) == 8 and all(len(t.top_logprobs) == 2 and t.logprob <= 0 for t in told.logprobs.content), told
+old = client.completions.create(model=model, prompt="Once upon a time", max_tokens=8, temperature=0, logprobs=3, extra_body={"ignore_eos": True}).choices[0]
+assert "".join(old.logprobs.tokens) == old.text and len(old.logprobs.top_logprobs) == 8, old
+
 stopped = client.completions.create(model=model, prompt="Once upon a time", max_tokens=300, temperature=0, stop=["."])
 assert stopped.choices[0].finish_reason == "stop" and "." not in stopped.choices[0].text
 
@@ -58,4 +74,4 @@ for kind, call in {
         assert kind is not openai.BadRequestError or "maximum context length" in str(e), e
     else:
         raise AssertionError(f"no {kind.__name__}")
-print(f"vLLM {version}: chat, completions, streams, stop, errors as the openai package {openai.__version__} expects them")
+print(f"vLLM {version}: chat, completions, streams, several prompts, log-probabilities, stop, errors as the openai package {openai.__version__} expects them")
