@@ -100,6 +100,15 @@ func (m *Mock) route(x *exchange) {
 		return
 	}
 	path, allowed := x.r.URL.Path, ""
+	if strings.HasPrefix(path, "/v1") && !m.authorized(x.r) {
+		// Before it looks whether there is such a route, as vLLM's middleware does.
+		x.handler = "none"
+		if slices.ContainsFunc(routes, func(rt route) bool { return rt.path == path }) {
+			x.handler = path
+		}
+		x.json(http.StatusUnauthorized, vllm.UnauthorizedBody())
+		return
+	}
 	for _, rt := range routes {
 		if rt.path != path || rt.dev && !m.devMode {
 			continue
@@ -109,10 +118,6 @@ func (m *Mock) route(x *exchange) {
 			continue
 		}
 		x.handler = rt.path
-		if strings.HasPrefix(path, "/v1") && !m.authorized(x.r) {
-			x.json(http.StatusUnauthorized, vllm.UnauthorizedBody())
-			return
-		}
 		rt.serve(m, x)
 		return
 	}

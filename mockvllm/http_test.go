@@ -42,6 +42,8 @@ func TestRoutes(t *testing.T) {
 		{"models root", "GET", "/v1/models", "", auth, 200, "data.0.root=zai-org/GLM-4.6"},
 		{"no key", "GET", "/v1/models", "", nil, 401, "error=Unauthorized"},
 		{"wrong key", "GET", "/v1/models", "", []string{"Authorization", "Bearer x"}, 401, "error=Unauthorized"},
+		{"no key, no route", "GET", "/v1/nothing", "", nil, 401, "error=Unauthorized"},
+		{"no key, wrong method", "GET", "/v1/completions", "", nil, 401, "error=Unauthorized"},
 		{"metrics need no key", "GET", "/metrics", "", nil, 200, "vllm:num_requests_running"},
 		{"metrics slash", "GET", "/metrics/", "", nil, 200, "vllm:num_requests_running"},
 		{"load", "GET", "/load", "", nil, 200, "server_load=0"},
