@@ -98,7 +98,7 @@ func (q *request) exchange(ctx context.Context, at time.Duration) (measure.Class
 	if err := c.SetWriteDeadline(r.clock.start.Add(writeEnd)); err != nil {
 		return measure.Reset, "write deadline: " + err.Error()
 	}
-	if at > 0 && !r.clock.sleep(ctx, at, r.exact) {
+	if at > 0 && !r.until(ctx, at) {
 		return measure.Cancelled, "not sent"
 	}
 	rec.Sent = max(1, r.clock.now())

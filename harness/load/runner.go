@@ -51,6 +51,7 @@ type runner struct {
 	decoding   atomic.Int64
 	prefilling atomic.Int64
 	firsts     atomic.Int64 // warm-up requests with a token, or ended
+	waiting    atomic.Int64 // planned requests that wait for their instant
 	slots      int
 
 	mu       sync.Mutex
@@ -525,6 +526,16 @@ func (r *runner) write(rec Recorder) error {
 // and connection are ready then, and its goroutine waits for the instant by
 // itself.
 const lead = 4 * time.Millisecond
+
+// maxExact bounds the threads that wait for an instant: in a denser crowd of
+// requests the later ones make do with the runtime's timers.
+const maxExact = 64
+
+// until waits for the instant of a planned request; false if ctx ended first.
+func (r *runner) until(ctx context.Context, at time.Duration) bool {
+	defer r.waiting.Add(-1)
+	return r.clock.sleep(ctx, at, r.waiting.Add(1) <= maxExact && r.exact)
+}
 
 // openLoop sends by plan: the warm-up's arrivals, then the main phase's, whose
 // clock begins at the hand-over. A request whose turn comes while the cap is
