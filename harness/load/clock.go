@@ -4,8 +4,6 @@ import (
 	"context"
 	"math"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // clock counts nanoseconds since the run began, on the monotonic clock.
@@ -20,19 +18,11 @@ func (c clock) step() time.Duration {
 	return wall - now.Sub(c.start)
 }
 
-// coarse is the lateness of the runtime's timers: they ride on epoll, which
-// counts in milliseconds.
-const coarse = 1500 * time.Microsecond
-
-// sleep until an instant of the run; false if ctx ended first. With exact, the
-// last part sleeps in the kernel, late by some 60 us instead of up to 1 ms, at
-// the price of a thread.
-func (c clock) sleep(ctx context.Context, until time.Duration, exact bool) bool {
-	wait := until - c.now()
-	if exact {
-		wait -= coarse
-	}
-	if wait > 0 {
+// sleep until an instant of the run, late by up to a millisecond: the runtime's
+// timers ride on epoll, which counts in those. It returns false if ctx ended
+// first.
+func (c clock) sleep(ctx context.Context, until time.Duration) bool {
+	if wait := until - c.now(); wait > 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		select {
@@ -40,14 +30,6 @@ func (c clock) sleep(ctx context.Context, until time.Duration, exact bool) bool 
 			return false
 		case <-timer.C:
 		}
-	}
-	for exact {
-		left := until - c.now()
-		if left <= 0 {
-			break
-		}
-		ts := unix.NsecToTimespec(int64(left))
-		_ = unix.Nanosleep(&ts, nil) // cut short by a signal: the loop goes on
 	}
 	return ctx.Err() == nil
 }

@@ -287,7 +287,7 @@ func (r *runner) dead(ctx context.Context) string {
 	}
 	why := ""
 	for _, pause := range []time.Duration{0, 200 * time.Millisecond, 600 * time.Millisecond, 1200 * time.Millisecond} {
-		if !r.clock.sleep(ctx, r.clock.now()+pause, false) {
+		if !r.clock.sleep(ctx, r.clock.now()+pause) {
 			return ""
 		}
 		status, err := r.scrape.health(ctx)

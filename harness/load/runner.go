@@ -37,7 +37,7 @@ type runner struct {
 	clock  clock
 	limits Limits
 	speed  float64
-	exact  bool // real sockets, so that exact sleep makes sense
+	exact  bool // real sockets, so that waiting exactly makes sense
 	body   body
 	addr   address
 	pool   *pool
@@ -51,7 +51,7 @@ type runner struct {
 	decoding   atomic.Int64
 	prefilling atomic.Int64
 	firsts     atomic.Int64 // warm-up requests with a token, or ended
-	waiting    atomic.Int64 // planned requests that wait for their instant
+	alarms     alarms
 	slots      int
 
 	mu       sync.Mutex
@@ -173,6 +173,7 @@ func (r *runner) run(parent context.Context, rec Recorder, progress func(Progres
 	r.clock = clock{time.Now()}
 	r.pool = &pool{clock: r.clock, addr: r.addr, dial: dial}
 	defer r.pool.close()
+	defer r.alarms.close()
 	r.out = &Outcome{
 		Level: r.spec.Level, Clock: measure.Clock{StartUnixNS: r.clock.start.UnixNano()}, Request: r.body.params(),
 	}
@@ -292,7 +293,7 @@ func (r *runner) firstWave() time.Duration {
 }
 
 func (r *runner) slot(ctx context.Context, free time.Duration) {
-	if !r.clock.sleep(ctx, free, false) {
+	if !r.clock.sleep(ctx, free) {
 		return
 	}
 	for {
@@ -527,14 +528,12 @@ func (r *runner) write(rec Recorder) error {
 // itself.
 const lead = 4 * time.Millisecond
 
-// maxExact bounds the threads that wait for an instant: in a denser crowd of
-// requests the later ones make do with the runtime's timers.
-const maxExact = 64
-
 // until waits for the instant of a planned request; false if ctx ended first.
 func (r *runner) until(ctx context.Context, at time.Duration) bool {
-	defer r.waiting.Add(-1)
-	return r.clock.sleep(ctx, at, r.waiting.Add(1) <= maxExact && r.exact)
+	if !r.exact { // a network in memory, maybe in virtual time
+		return r.clock.sleep(ctx, at)
+	}
+	return r.alarms.sleep(ctx, r.clock, at)
 }
 
 // openLoop sends by plan: the warm-up's arrivals, then the main phase's, whose
@@ -552,7 +551,7 @@ func (r *runner) openLoop(ctx context.Context) {
 		}
 	}
 	send := func(intended time.Duration, take func() *request) bool {
-		if !r.clock.sleep(ctx, intended-lead, false) {
+		if !r.clock.sleep(ctx, intended-lead) {
 			return false
 		}
 		var slot time.Duration
@@ -588,7 +587,7 @@ func (r *runner) openLoop(ctx context.Context) {
 		for _, offset := range offsets {
 			intended := start + r.scaled(offset)
 			// No warm-up request is sent behind the hand-over.
-			if !send(intended, r.warmupLocked) || !r.clock.sleep(ctx, intended, false) {
+			if !send(intended, r.warmupLocked) || !r.clock.sleep(ctx, intended) {
 				return
 			}
 			if now := r.clock.now(); now > r.spec.Warmup.MaxDuration || r.isSteady(now) {

@@ -193,7 +193,7 @@ func (r *runner) after(level context.Context) {
 				break
 			}
 		}
-		if r.clock.now() >= until || !r.clock.sleep(ctx, r.clock.now()+settleEvery, false) {
+		if r.clock.now() >= until || !r.clock.sleep(ctx, r.clock.now()+settleEvery) {
 			break
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/glm46/glm46/harness/measure"
 	"github.com/glm46/glm46/harness/stats"
@@ -243,9 +245,14 @@ func bareSender(spec Spec) []float64 {
 		}
 	}()
 	clock := clock{time.Now()}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var late []float64
 	for _, at := range offsets {
-		clock.sleep(context.Background(), at, true)
+		for left := at - clock.now(); left > 0; left = at - clock.now() {
+			ts := unix.NsecToTimespec(int64(left))
+			_ = unix.Nanosleep(&ts, nil)
+		}
 		late = append(late, (clock.now()-at).Seconds()*1e3)
 		if _, err := out.Write([]byte{0}); err != nil {
 			return nil
