@@ -4,10 +4,11 @@
 #   bash datasets/peers.sh [RUNS]
 #
 # Writes a 64k set of 500 samples from Go's source tree, then times, alone and
-# in turn: zstd -dc, Verify on one core, Verify on all cores, zstd -dc | jq -c .
-# and zstd -dc | Python's json. Medians of RUNS (default 3), in MB of expanded
-# JSON for each second, of wall time and of processor time. Needs zstd, jq,
-# python3.
+# in turn: expanding alone (zstd -dc, and the package's own), Verify of the
+# compressed file on one core and on all, of the same set compressed by zstd -3
+# and not at all, zstd -dc | jq -c . and zstd -dc | Python's json. Medians of
+# RUNS (default 3), in MB of expanded JSON for each second, of wall time and of
+# processor time. Needs zstd, jq, python3.
 set -euo pipefail
 runs=${1:-3}
 cd "$(dirname "$0")/.."
@@ -19,13 +20,15 @@ file=$work/64k.jsonl.zst
 bytes=$(zstd -dc "$file" | wc -c)
 echo "$bytes bytes of JSON, $(stat -c %s "$file") compressed; load average $(cut -d' ' -f1 /proc/loadavg), $(nproc) cores"
 
-# measure NAME COMMAND: medians over the runs.
+zstd -dc "$file" >"$work/plain.jsonl"
+zstd -q -3 "$work/plain.jsonl" -o "$work/zstd3.jsonl.zst"
+
+# measure NAME TIMES COMMAND: medians over the runs; the command reads the set
+# TIMES times over.
 measure() {
-  local name=$1
-  shift
-  python3 - "$name" "$bytes" "$runs" "$@" <<'PY'
-import os, resource, statistics, subprocess, sys, time
-name, size, runs, cmd = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+  python3 - "$bytes" "$runs" "$@" <<'PY'
+import resource, statistics, subprocess, sys, time
+size, runs, name, times, cmd = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5:]
 wall, cpu = [], []
 for _ in range(runs):
     r0, t0 = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -34,12 +37,17 @@ for _ in range(runs):
     wall.append(time.perf_counter() - t0)
     cpu.append(r1.ru_utime + r1.ru_stime - r0.ru_utime - r0.ru_stime)
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-print(f"{name:26} {size/1e6/statistics.median(wall):7.0f} MB/s  {size/1e6/statistics.median(cpu):7.0f} MB/cpu-s  peak {peak:.0f} MiB", flush=True)
+mb = size * times / 1e6
+print(f"{name:28} {mb/statistics.median(wall):7.0f} MB/s  {mb/statistics.median(cpu):7.0f} MB/cpu-s  peak {peak:.0f} MiB", flush=True)
 PY
 }
-measure "zstd -dc" zstd -dc "$file"
-measure "verify, one core" env GOMAXPROCS=1 "$work/verifybench" verify "$file"
-measure "verify, all cores" "$work/verifybench" verify "$file"
-measure "zstd -dc | jq -c ." bash -c "zstd -dc '$file' | jq -c ."
-measure "zstd -dc | python json" bash -c "zstd -dc '$file' | python3 -c 'import json,sys
+measure "zstd -dc" 1 zstd -dc "$file"
+measure "expand only, one core" 4 env GOMAXPROCS=1 "$work/verifybench" expand 4 "$file"
+measure "verify, one core" 4 env GOMAXPROCS=1 "$work/verifybench" verify 4 "$file"
+measure "verify, all cores" 4 "$work/verifybench" verify 4 "$file"
+measure "zstd -3: expand, one core" 4 env GOMAXPROCS=1 "$work/verifybench" expand 4 "$work/zstd3.jsonl.zst"
+measure "zstd -3: verify, one core" 4 env GOMAXPROCS=1 "$work/verifybench" verify 4 "$work/zstd3.jsonl.zst"
+measure "plain: verify, one core" 4 env GOMAXPROCS=1 "$work/verifybench" verify 4 "$work/plain.jsonl"
+measure "zstd -dc | jq -c ." 1 bash -c "zstd -dc '$file' | jq -c ."
+measure "zstd -dc | python json" 1 bash -c "zstd -dc '$file' | python3 -c 'import json,sys
 for line in sys.stdin.buffer: json.loads(line)'"

@@ -185,7 +185,13 @@ func (s *scanner) scanFile(file string, r io.Reader, hashContent bool) (*sums, e
 		if ex.NoChecksum {
 			s.warn(0, "", "no_checksum", "the zstd frame carries no checksum: a flipped bit may go unnoticed", "compress with zstd --check (the command line tool's default)")
 		}
+		if len(ex.Formats) == 0 {
+			sum.content = nil // the same bytes as the file's
+		}
 		sum.contentBytes, err = s.scanContent(ex, sum.content)
+		if len(ex.Formats) == 0 {
+			sum.content = sum.file
+		}
 	}
 	if err != nil {
 		if err = s.streamFault(err); err != nil {

@@ -64,11 +64,14 @@ type FileReport struct {
 	Path   string `json:"path"`
 	Format string `json:"format"`
 	// Samples that were read, valid or not.
-	Samples       int64  `json:"samples"`
-	Bytes         int64  `json:"bytes"`
-	SHA256        string `json:"sha256"`
-	ContentBytes  int64  `json:"content_bytes"`
-	ContentSHA256 string `json:"content_sha256"`
+	Samples      int64  `json:"samples"`
+	Bytes        int64  `json:"bytes"`
+	SHA256       string `json:"sha256"`
+	ContentBytes int64  `json:"content_bytes"`
+	// ContentSHA256 comes from the manifest, once the file's own hash has been
+	// compared with it. Without one it is left out for compressed files, where it
+	// would cost half as much again as all else; Load makes it.
+	ContentSHA256 string `json:"content_sha256,omitempty"`
 	// HasManifest says that a manifest lists the set.
 	HasManifest  bool          `json:"has_manifest"`
 	PromptTokens TokenStats    `json:"prompt_tokens"`
@@ -210,7 +213,7 @@ func (s *scanner) scanOne(t *target, rep *FileReport) error {
 	}
 	defer f.Close()
 	m := t.manifest
-	sum, err := s.scanFile(t.path, f, m == nil)
+	sum, err := s.scanFile(t.path, f, m == nil && s.sink != nil)
 	if err != nil {
 		return err
 	}

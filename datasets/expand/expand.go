@@ -34,7 +34,7 @@ type Limits struct {
 const (
 	DefaultBytes   = 64 << 30
 	DefaultRatio   = 100
-	RatioFromBytes = 256 << 20
+	RatioFromBytes = 192 << 20
 	// SlowRatioFromBytes is for bzip2 and xz, which take a second for so much.
 	SlowRatioFromBytes = 16 << 20
 
