@@ -114,14 +114,14 @@ th{background:#f2f2f2}.n{text-align:right}td.n{white-space:nowrap}
 .rows td.w{min-width:9em}.rows td:nth-child(7){min-width:17em}.rows td:first-child,.rows td:nth-child(2){white-space:nowrap}.wide{overflow-x:auto}
 tr.pending td{color:#767676}tr.other td:nth-child(6){color:#a40000}tr.refused td:nth-child(6){color:#7a5200}
 tr.valid td:nth-child(6){color:#146c2e}
-.chart div{display:grid;grid-template-columns:16em 1fr 6em;gap:.6em;align-items:center}.chart .v{text-align:right}
+.chart div{display:grid;grid-template-columns:16em 1fr 6em;gap:0 .6em;align-items:center}.chart .v{text-align:right}
 .chart i{display:block;height:1.1em;background:#4878a8;margin:.15em 0}.chart i.x{background:#bbb}
 @media (max-width:50em){
 .rows thead{display:none}.rows,.rows tbody,.rows tr{display:block}.rows tr{border:1px solid #ccc;margin:0 0 .8em}
 .rows td{display:grid;grid-template-columns:7em 1fr;border:0;text-align:left;white-space:normal!important;min-width:0!important}
 .rows td::before{content:attr(data-name);color:#767676}.rows td.e{display:none}
 .rows td:first-child{background:#f2f2f2;font-weight:bold}
-.chart div{grid-template-columns:1fr 5em}.chart .l{grid-column:1/3}
+.chart div{grid-template-columns:1fr 5em;margin-bottom:.5em}.chart .l{grid-column:1/3}
 }
 @media (prefers-color-scheme:dark){body{background:#181818;color:#ddd}th,.rows td:first-child{background:#2a2a2a}
 table th,table td,.rows tr{border-color:#444}tr.pending td,.rows td::before{color:#999}
