@@ -264,17 +264,8 @@ func (c *campaign) prepareAndMeasure(ctx context.Context, open []*job) error {
 			// A B B A: drift over the job hits all configurations alike.
 			slices.Reverse(starts)
 		}
-		for i, jobs := range starts {
-			if ctx.Err() != nil {
-				c.notStarted(ctx, starts[i:])
-				return nil
-			}
-			if why := c.tooLittleTime(jobs); why != "" {
-				c.observer.Note(jobs[0].cell().Label(), why)
-				c.skip(jobs, why)
-				continue
-			}
-			c.measure(ctx, jobs)
+		if !c.round(ctx, starts) {
+			return nil
 		}
 	}
 	return nil
@@ -291,7 +282,7 @@ func (c *campaign) pending(open []*job, number int) []*job {
 	for _, j := range open {
 		next := *j
 		foreign := func(r result.StartResult) bool { return !serves(r, j.cell()) }
-		next.number = number
+		next.number, next.before = number, nil
 		next.resumeKey = experiment.ResumeKey(j.cell(), j.set.SHA256, c.print, c.version.String(), c.mockFacts())
 		if !c.o.Again {
 			if finished := slices.DeleteFunc(result.Finished(all, next.resumeKey), foreign); len(finished) >= number {
