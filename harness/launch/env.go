@@ -128,6 +128,10 @@ const redacted = "[removed]"
 var recorded = []string{"CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "UCX_", "VLLM_", "TORCH", "PYTORCH_", "TRITON_", "FLASHINFER_",
 	"HF_", "TRANSFORMERS_", "OMP_", "MKL_", "KMP_", "GOMP_", "PBS_", "GLM46_", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PYTHON",
 	"VIRTUAL_ENV", "CONDA_", "APPTAINER", "SINGULARITY", "ENROOT_", "LD_", "PATH", "TMPDIR", "NCPUS", "MALLOC_",
+	// environment modules and Lmod: what is loaded, from which files
+	"LOADEDMODULES", "_LMFILES_", "MODULEPATH", "LMOD_SYSTEM_", "LMOD_FAMILY_", "EBROOTCUDA", "EBVERSIONCUDA",
+	// sites' own job variables (ABCI's resource type), and what a container sets inside
+	"RTYPE", "CONTAINER_",
 	"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 	// the job interface
 	"EXP_NAME", "ENFORCE_EAGER", "ENABLE_", "CONTEXT_PARALLEL_SIZE", "MAX_MODEL_LEN", "KV_CACHE_DTYPE", "MTP_", "SPECULATIVE_MODEL",

@@ -68,14 +68,16 @@ func TestRecordsHoldNoSecrets(t *testing.T) {
 	secret := "hunter2"
 	env := []string{"HF_TOKEN=" + secret, "VLLM_API_KEY=" + secret, "PBS_JOBCOOKIE=" + secret, "HF_HUB_TOKEN_PATH=" + secret,
 		"http_proxy=http://user:" + secret + "@proxy:3128", "VLLM_X_PASSWORD=" + secret, "AWS_SECRET_ACCESS_KEY=" + secret, "MY_PRIVATE=" + secret,
-		"https_proxy=user:" + secret + "@proxy://x", "NCCL_DEBUG=INFO", "MAX_TOKENS=512", "MTP_NUM_TOKENS=2", "PATH=/bin", "HF_EMPTY_TOKEN=", "VLLM_BAD=\xff"}
+		"https_proxy=user:" + secret + "@proxy://x", "NCCL_DEBUG=INFO", "MAX_TOKENS=512", "MTP_NUM_TOKENS=2", "PATH=/bin", "HF_EMPTY_TOKEN=", "VLLM_BAD=\xff",
+		"LOADEDMODULES=cuda/12.8:nccl/2.27", "_LMFILES_=/apps/m/cuda/12.8:/apps/m/nccl/2.27", "LMOD_SYSTEM_NAME=gpu", "RTYPE=rt_HF", "__LMOD_REF_COUNT_PATH=/bin:1"}
 	got := RecordEnv(env)
 	for name, value := range got {
 		if strings.Contains(value, secret) {
 			t.Errorf("%s shows it: %q", name, value)
 		}
 	}
-	for name, want := range map[string]string{"NCCL_DEBUG": "INFO", "MAX_TOKENS": "512", "MTP_NUM_TOKENS": "2", "PATH": "/bin", "HF_TOKEN": redacted, "HF_EMPTY_TOKEN": "", "VLLM_BAD": "?"} {
+	for name, want := range map[string]string{"NCCL_DEBUG": "INFO", "MAX_TOKENS": "512", "MTP_NUM_TOKENS": "2", "PATH": "/bin", "HF_TOKEN": redacted, "HF_EMPTY_TOKEN": "", "VLLM_BAD": "?",
+		"LOADEDMODULES": "cuda/12.8:nccl/2.27", "_LMFILES_": "/apps/m/cuda/12.8:/apps/m/nccl/2.27", "LMOD_SYSTEM_NAME": "gpu", "RTYPE": "rt_HF"} {
 		if got[name] != want {
 			t.Errorf("%s: want %q, got %q", name, want, got[name])
 		}
