@@ -41,6 +41,8 @@ type campaign struct {
 	// certificates of the client by load shape: it is the same client on the same
 	// node for every cell.
 	certificates map[load.Shape]*measure.Certificate
+	// prefetched says that the weights were read, or cannot be.
+	prefetched bool
 }
 
 // job is one configuration on one start of a server.

@@ -33,6 +33,9 @@ type Options struct {
 	Starts int
 	// Again measures also what the results hold already.
 	Again bool
+	// Prefetch reads the weights into the page cache before the first start, where
+	// Model is a folder and the job's memory holds them.
+	Prefetch bool
 	// StartTimeout bounds a start-up; 0: 60 min.
 	StartTimeout time.Duration
 	// Deadline is when the job ends; zero: never. Margin is kept free before it

@@ -218,6 +218,22 @@ func TestResubmission(t *testing.T) {
 	require.Contains(t, s.log(id), "submitting "+script+" again (1 of 5)")
 }
 
+// Queue and walltime of qsub's command line go on too.
+func TestResubmissionKeepsQueueAndWalltime(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pbstest.Config{Queues: map[string]pbstest.Queue{"workq": {}, "debug": {}}, DefaultQueue: "workq"}, always)
+	s.commands()
+	script := s.write(Request{Options: Options{Resubmit: 1}})[0]
+	s.submit(nil, "-q", "debug", "-l", "walltime=4:00:00", "-v", "EXP_NAME=5B,GLM46_WALLTIME_S=14400", script)
+	s.submit(nil, "-v", "EXP_NAME=5B", script)
+	s.wait()
+	got := map[string]int{}
+	for _, job := range s.Jobs() {
+		got[job.Queue+" "+job.Walltime.String()]++
+	}
+	require.Equal(t, map[string]int{"debug 4h0m0s": 2, "workq 24h0m0s": 2}, got)
+}
+
 func variable(job pbstest.Status, name string) string {
 	for _, v := range job.Variables {
 		if v.Name == name {

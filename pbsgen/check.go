@@ -74,6 +74,7 @@ func CheckScript(name string, data []byte) []Finding {
 		c.refusal(err, "convert the file: sed -i 's/\\r$//' "+name)
 		script, _ = pbs.Scan(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")))
 	}
+	c.submits = len(script.Directives) == 0 && callsQsub(data)
 	c.scanned(script)
 	if job := c.job(script, name); job != nil && len(script.Directives) > 0 {
 		c.request(job)
@@ -85,8 +86,10 @@ func CheckScript(name string, data []byte) []Finding {
 }
 
 type checker struct {
-	data     []byte
-	lines    []string
+	data  []byte
+	lines []string
+	// submits says that the script calls qsub and is no job itself.
+	submits  bool
 	findings []Finding
 }
 
@@ -117,7 +120,7 @@ func (c *checker) file(name string) {
 
 // scanned looks at what PBS takes for directives, and what it does not.
 func (c *checker) scanned(script pbs.Script) {
-	if len(script.Directives) == 0 {
+	if len(script.Directives) == 0 && !c.submits {
 		c.add(0, Warning, "no #PBS directives", "everything must then come from qsub's command line", "")
 	}
 	for _, d := range script.Ignored {
@@ -359,7 +362,11 @@ func (c *checker) commands(tree *syntax.File) {
 			return true
 		}
 		line := int(call.Pos().Line())
-		switch words := literals(call); words[0] {
+		words := literals(call)
+		if words[0] == "exec" && len(words) > 1 {
+			words = words[1:]
+		}
+		switch words[0] {
 		case "set":
 			strict = strict || slices.Contains(words, "pipefail") && slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "-e") })
 		case "setsid":
@@ -374,7 +381,7 @@ func (c *checker) commands(tree *syntax.File) {
 	if !strict {
 		c.add(0, Warning, "no set -euo pipefail", "the script goes on after a failed command", "add it after the directives")
 	}
-	if bytes.Contains(c.data, []byte(pbs.Prefix)) {
+	if !c.submits && bytes.Contains(c.data, []byte(pbs.Prefix)) {
 		c.lastCommand(tree)
 	}
 }
@@ -400,6 +407,23 @@ func (c *checker) lastCommand(tree *syntax.File) {
 	case !execs && !waits:
 		c.add(runs, Warning, "glm46 runs without exec", "the script's own end may hide its exit status", "put exec before it, as the last line")
 	}
+}
+
+// callsQsub says whether a script submits jobs and does not measure: submit.sh.
+func callsQsub(data []byte) bool {
+	tree, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(bytes.NewReader(data), "")
+	if err != nil {
+		return false
+	}
+	submits, runs := false, false
+	syntax.Walk(tree, func(node syntax.Node) bool {
+		if call, ok := node.(*syntax.CallExpr); ok && len(call.Args) > 0 {
+			submits = submits || call.Args[0].Lit() == "qsub"
+			runs = runs || slices.Contains(literals(call), "run")
+		}
+		return true
+	})
+	return submits && !runs
 }
 
 // literals are the words of a command, "" for those that are not plain text.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -53,7 +54,7 @@ func TestCheckExplainsEdits(t *testing.T) {
 		{"BOM", "#!/bin/bash\n", "\ufeff#!/bin/bash\n", Error, "byte order mark", "\ufeff#!"},
 		{"no shebang", "#!/bin/bash\n", "# hello\n", Warning, "no #! line", "# hello"},
 		{"syntax", "umask 027", "umask 027; if", Error, "bash cannot read the script", ""},
-		{"setsid", "exec \"$program\"", "exec setsid \"$program\"", "", "", ""},
+		{"setsid", "exec \"$program\"", "exec setsid \"$program\"", Error, "setsid takes a program out of the job", "setsid"},
 		{"setsid alone", "exec \"$program\" run", "setsid \"$program\" run", Error, "setsid takes a program out of the job", "setsid"},
 		{"no exec", "exec \"$program\" run", "\"$program\" run", Warning, "glm46 runs without exec", "\"$program\" run"},
 		{"eval", "umask 027", "eval \"$EXP_NAME\"", Warning, "eval runs text as a command", "eval"},
@@ -64,9 +65,6 @@ func TestCheckExplainsEdits(t *testing.T) {
 			text := string(script)
 			require.Contains(t, text, test.old)
 			text = strings.Replace(text, test.old, test.new, 1)
-			if test.want == "" {
-				return
-			}
 			var seen []string
 			for _, f := range CheckScript("exp_runner.pbs", []byte(text)) {
 				seen = append(seen, f.String())
@@ -94,6 +92,17 @@ func TestCheckFile(t *testing.T) {
 	findings, err := Check(out.Files[0].Path)
 	require.NoError(t, err)
 	require.Empty(t, findings, "the log folder is made with the script")
+	for _, request := range []Request{{All: true, Cells: planCells()}, {Exp: true, Cells: planCells()}} {
+		request.Root, request.Walltime.Limit, request.Resubmit = root, 24*time.Hour, 2
+		out, err := Generate(request)
+		require.NoError(t, err)
+		require.NoError(t, out.Write(nil))
+		for _, f := range out.Files {
+			findings, err := Check(f.Path)
+			require.NoError(t, err)
+			require.Empty(t, findings, f.Path)
+		}
+	}
 	_, err = Check(filepath.Join(root, "missing"))
 	require.ErrorIs(t, err, os.ErrNotExist)
 

@@ -2,9 +2,12 @@ package pbsgen
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -128,12 +131,37 @@ var fields = map[string]func(*Request, string){
 	"scratch":              func(r *Request, v string) { r.Profile.Scratch = "/nonexistent/" + v },
 	"cache":                func(r *Request, v string) { r.Profile.Cache = "/nonexistent/" + v },
 	"copy_binary":          func(r *Request, v string) { r.Profile.CopyBinary = v },
+	"prefetch":             func(r *Request, v string) { r.Profile.Prefetch = v },
 	"model":                func(r *Request, v string) { r.Profile.Model = v },
 	"data":                 func(r *Request, v string) { r.Profile.Data = v },
 	"results":              func(r *Request, v string) { r.Profile.Results = v },
 	"logs":                 func(r *Request, v string) { r.Profile.Logs = v },
 	"requires":             func(r *Request, v string) { r.Profile.Requires = []string{v} },
 	"environment EXP_NAME": nil, // TestHostileEnvironment
+}
+
+// Every field that a profile may have meets the corpus.
+func TestHostileFieldsAreAll(t *testing.T) {
+	t.Parallel()
+	covered := slices.Sorted(maps.Keys(fields))
+	for _, name := range profileFields(reflect.TypeFor[Profile](), "") {
+		require.True(t, slices.ContainsFunc(covered, func(field string) bool {
+			return field == name || strings.HasPrefix(field, name+" ")
+		}), "no hostile values for %s", name)
+	}
+}
+
+func profileFields(t reflect.Type, prefix string) []string {
+	var names []string
+	for i := range t.NumField() {
+		name := prefix + t.Field(i).Tag.Get("yaml")
+		if t.Field(i).Type.Kind() == reflect.Struct {
+			names = append(names, profileFields(t.Field(i).Type, name+".")...)
+			continue
+		}
+		names = append(names, name)
+	}
+	return names
 }
 
 // Each hostile value in each field is refused, or gives a script that bash and qsub
@@ -207,7 +235,7 @@ func hostileScript(t *testing.T, kind string, set func(*Request, string), value 
 func shapes(t *testing.T) map[string]shape {
 	t.Helper()
 	plain := map[string]string{
-		"walltime.default": "24:00:00", "walltime.max": "48:00:00", "keep": "oed", "umask": "027", "array_limit": "yes", "copy_binary": "no",
+		"walltime.default": "24:00:00", "walltime.max": "48:00:00", "keep": "oed", "umask": "027", "array_limit": "yes", "copy_binary": "no", "prefetch": "no",
 		"mail.when": "a", "container.kind": "apptainer", "implied": "mem", "requires": "queue", "select whole": "1:ncpus=1:ngpus=8:mem=9gb",
 		"directives whole": "-p 1", "place": "free", "logs": "harmless", "environment name": "harmless",
 	}

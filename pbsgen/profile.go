@@ -74,6 +74,9 @@ type Profile struct {
 	Cache string `yaml:"cache"`
 	// CopyBinary is "yes" to run a copy of glm46 on Scratch.
 	CopyBinary string `yaml:"copy_binary"`
+	// Prefetch is "yes" to read the weights into the page cache before the first
+	// start, where the model is a folder and the job's memory holds them.
+	Prefetch string `yaml:"prefetch"`
 
 	// Model, Data and Results are what --model, --data and --results get, unless
 	// the environment says otherwise; with references.

@@ -282,6 +282,51 @@ func TestCopiedProgram(t *testing.T) {
 	require.Contains(t, record, "/tmp/pbs."+id+"/glm46-"+id+".")
 }
 
+// The folder on the node bears the mark by which glm46 knows that it may remove it;
+// where the script ends before glm46 begins it removes it itself.
+func TestFolderOnTheNode(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pbstest.Config{}, recorder)
+	scratch := filepath.Join(t.TempDir(), "local disk")
+	require.NoError(t, os.Mkdir(scratch, 0o755))
+	modules := filepath.Join(t.TempDir(), "modules.sh")
+	require.NoError(t, os.WriteFile(modules, []byte("module() { [ \"$2\" = good ]; }\n"), 0o644))
+	profile := "preset: generic\nscratch: " + scratch + "\nmodules: {init: " + modules + ", load: [%s]}\n"
+	script := s.write(Request{Options: Options{Profile: mustProfile(t, strings.Replace(profile, "%s", "good", 1))}})[0]
+	id := s.submit(nil, "-v", "EXP_NAME=5B,GLM46_JOB_FOLDER=/home", script)
+	require.Equal(t, 0, s.exit(id), s.log(id))
+	_, environment := s.record(filepath.Join(s.root, "results"))
+	folder := environment["GLM46_JOB_FOLDER"]
+	require.Equal(t, scratch, filepath.Dir(folder))
+	require.FileExists(t, filepath.Join(folder, ".glm46-job"))
+	require.True(t, strings.HasPrefix(environment["VLLM_CACHE_ROOT"], folder+"/"))
+	info, err := os.Stat(folder)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+	require.NoError(t, os.RemoveAll(folder))
+
+	script = s.write(Request{Options: Options{Profile: mustProfile(t, strings.Replace(profile, "%s", "bad", 1))}})[0]
+	require.Equal(t, 6, s.exit(s.submit(nil, "-v", "EXP_NAME=5B", script)))
+	left, err := os.ReadDir(scratch)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// The weights are read beforehand where the profile says so, and the job may say no.
+func TestPrefetch(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pbstest.Config{}, recorder)
+	for profile, want := range map[string]string{"prefetch: yes\n": "1", "prefetch: no\n": "", "": ""} {
+		script := s.write(Request{Options: Options{Profile: mustProfile(t, "preset: generic\n"+profile)}})[0]
+		require.Equal(t, 0, s.exit(s.submit(nil, "-v", "EXP_NAME=5B", script)))
+		_, environment := s.record(filepath.Join(s.root, "results"))
+		require.Equal(t, want, environment["GLM46_PREFETCH"])
+		require.Equal(t, 0, s.exit(s.submit(nil, "-v", "EXP_NAME=5B,GLM46_PREFETCH=0", script)))
+		_, environment = s.record(filepath.Join(s.root, "results"))
+		require.Equal(t, "0", environment["GLM46_PREFETCH"])
+	}
+}
+
 // A container's command line reaches glm46 as one shell-quoted text.
 func TestContainerCommand(t *testing.T) {
 	t.Parallel()

@@ -47,10 +47,10 @@ type script struct {
 
 	Root, Binary, Logs string
 	// LogsInside says that Logs moves with the project.
-	LogsInside, CopyBinary bool
-	Profile                Profile
-	Walltime               string
-	WalltimeSeconds        int64
+	LogsInside, CopyBinary, Prefetch bool
+	Profile                          Profile
+	Walltime                         string
+	WalltimeSeconds                  int64
 	// Run are the arguments of "glm46 run", each one a word.
 	Run []string
 	// SubJobs are the --exp values of an array, by index; Run then lacks --exp.
@@ -61,8 +61,8 @@ type script struct {
 	// ContainerEnv are the variables handed into an image by name.
 	ContainerEnv []string
 	Resubmit     int
-	// PassNames are variables that a resubmission passes on; SiteVariables is the
-	// -v of the script, which a -v on the command line replaces.
+	// PassNames are variables that a resubmission passes on, some on each line;
+	// SiteVariables is the -v of the script, which a -v on the command line replaces.
 	PassNames     []string
 	SiteVariables string
 }
@@ -105,10 +105,10 @@ func (o Options) render(k kind) ([]byte, error) {
 		Title: k.title, About: k.about, Name: k.name, Path: o.Path, Root: o.Root, Binary: o.Binary, Logs: o.logs(),
 		Profile: o.Profile, Walltime: pbs.FormatWalltime(limit), WalltimeSeconds: int64(limit / time.Second),
 		Run: slices.Concat(k.run, o.RunArgs), SubJobs: k.subJobs, Plan: o.Plan, Resubmit: o.Resubmit,
-		SiteVariables: o.Profile.variableList(), LogsInside: !filepath.IsAbs(o.Profile.Logs), CopyBinary: isYes(o.Profile.CopyBinary),
+		SiteVariables: o.Profile.variableList(), LogsInside: !filepath.IsAbs(o.Profile.Logs), CopyBinary: isYes(o.Profile.CopyBinary), Prefetch: isYes(o.Profile.Prefetch),
 	}
 	if k.pass {
-		s.PassNames = EnvironmentNames
+		s.PassNames = wrapWords(EnvironmentNames, 72, "")
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Profile.Environment)) {
 		s.Environment = append(s.Environment, pbs.Variable{Name: name, Value: o.Profile.Environment[name]})

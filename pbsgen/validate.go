@@ -270,7 +270,7 @@ var (
 )
 
 // taken are variables that PBS or the script sets.
-var taken = []string{"HOME", "LOGNAME", "USER", "SHELL", "NCPUS", "EXP_NAME", "GLM46_WALLTIME_S", "GLM46_OUTCOME", "GLM46_VLLM", "SECONDS", "BASH_ENV", "ENV", "IFS", "SHELLOPTS", "BASHOPTS"}
+var taken = []string{"HOME", "LOGNAME", "USER", "SHELL", "NCPUS", "EXP_NAME", "GLM46_WALLTIME_S", "GLM46_OUTCOME", "GLM46_VLLM", "GLM46_JOB_FOLDER", "SECONDS", "BASH_ENV", "ENV", "IFS", "SHELLOPTS", "BASHOPTS"}
 
 func (v *validator) variableName(field, name string) {
 	if !variableForm.MatchString(name) {
@@ -352,7 +352,7 @@ func (v *validator) paths(p Profile) {
 	} {
 		v.path(f.field, f.value)
 	}
-	for _, f := range []struct{ field, value string }{{"array_limit", p.ArrayLimit}, {"copy_binary", p.CopyBinary}} {
+	for _, f := range []struct{ field, value string }{{"array_limit", p.ArrayLimit}, {"copy_binary", p.CopyBinary}, {"prefetch", p.Prefetch}} {
 		if !slices.Contains([]string{"", "yes", "no", "true", "false"}, f.value) {
 			v.fault(f.field, "", "want yes or no, got %q", f.value)
 		}
@@ -373,7 +373,7 @@ var fieldNames = []string{
 	"schema", "preset", "name", "description", "queue", "project", "account", "group_list", "requires", "select", "place", "resources",
 	"implied", "walltime", "default", "max", "directives", "variables", "keep", "umask", "array_limit", "mail", "to", "when", "modules",
 	"init", "use", "load", "venv", "vllm", "container", "kind", "image", "binds", "options", "env", "command", "environment", "scratch",
-	"cache", "copy_binary", "model", "data", "results", "logs",
+	"cache", "copy_binary", "prefetch", "model", "data", "results", "logs",
 }
 
 var quotedName = regexp.MustCompile(`unknown field "([^"]*)"`)

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"mvdan.cc/sh/v3/shell"
+	"mvdan.cc/sh/v3/expand"
 	"mvdan.cc/sh/v3/syntax"
 
 	"github.com/glm46/glm46/datasets"
@@ -40,6 +40,7 @@ func runFlags() []cli.Flag {
 		&cli.StringFlag{Name: "vllm", Usage: "the `CMD` line that starts vllm, for example in a container", Value: "vllm", Category: categoryServer},
 		&cli.StringFlag{Name: flagVLLMVersion, Usage: usageVLLMVersion + "; default: the installed one is asked", Category: categoryServer},
 		&cli.DurationFlag{Name: "start-timeout", Usage: "longest start-up", Value: harness.DefaultStartTimeout, Category: categoryServer},
+		&cli.BoolFlag{Name: "prefetch", Usage: "read the weights into the page cache before the first start, where memory holds them", Category: categoryServer},
 		&cli.BoolFlag{Name: "lenient", Usage: "go on where the engine does not run what was asked; the result is not valid", Category: categoryServer},
 		&cli.IntFlag{Name: "starts", Usage: "server starts for each configuration", Value: 1, Category: categoryMisc},
 		&cli.StringFlag{Name: flagWalltime, Usage: "time limit from now on, `HH:MM:SS` or 90m; also " + variableWalltimeS + " (seconds)", Category: categoryMisc},
@@ -79,7 +80,7 @@ func knownGLM46Variables() []string {
 // jobVariables are set by generated job scripts for themselves and for their
 // readers; then the server's mark, and flags of the mock (docs/mock.md) that run
 // does not have itself.
-var jobVariables = []string{variableOutcome, "GLM46_RESUBMITTED", "GLM46_LONG", "GLM46_SERVER_TOKEN",
+var jobVariables = []string{variableOutcome, variableJobFolder, "GLM46_RESUBMITTED", "GLM46_LONG", "GLM46_SERVER_TOKEN",
 	"GLM46_MOCK_VERSION", "GLM46_MOCK_STARTUP", "GLM46_MOCK_TTFT", "GLM46_MOCK_ITL", "GLM46_MOCK_TRUTH", "GLM46_MOCK_PROFILE",
 	"GLM46_MOCK_REPETITION", "GLM46_MOCK_NOISE"}
 
@@ -104,6 +105,7 @@ Examples:
 				err = run(c, env)
 			}
 			writeOutcome(env, err)
+			removeJobFolder(env)
 			return err
 		},
 	}
@@ -198,8 +200,8 @@ func campaignOptions(c *cli.Context, env Environment, plan *experiment.Plan, cel
 		Plan: plan, Cells: cells, Model: c.String(flagModel), Server: server,
 		DataDir: c.String(flagData), DataFrom: c.String("data-from"), ResultsDir: c.String(flagResults),
 		Starts: c.Int("starts"), Again: c.Bool("again") || c.Bool(flagShakedown), StartTimeout: c.Duration("start-timeout"),
-		Limits:  load.Limits{Total: c.Duration("timeout"), Idle: c.Duration("idle-timeout"), IdleExplicit: c.IsSet("idle-timeout")},
-		Lenient: c.Bool("lenient"), NaturalStop: c.Bool("natural-stop"), Endpoint: measure.Endpoint(endpoint),
+		Limits:   load.Limits{Total: c.Duration("timeout"), Idle: c.Duration("idle-timeout"), IdleExplicit: c.IsSet("idle-timeout")},
+		Prefetch: c.Bool("prefetch"), Lenient: c.Bool("lenient"), NaturalStop: c.Bool("natural-stop"), Endpoint: measure.Endpoint(endpoint),
 		NoCertificate: c.Bool("no-certificate"), Quality: harness.QualityMode(c.String("quality")), System: system, Environ: env.Environ, ToolVersion: buildVersion(),
 	}
 	if c.String(flagVLLMVersion) != "" {
@@ -245,20 +247,38 @@ func campaignOptions(c *cli.Context, env Environment, plan *experiment.Plan, cel
 }
 
 // commandWords splits --vllm into words as a shell would, without running one:
-// quotes and backslashes hold, variables and commands are refused.
+// quotes and backslashes hold, "\$" is a dollar sign, and what a shell would expand
+// is refused.
 func commandWords(line string) ([]string, error) {
-	refuse := func(string) string { return "" }
-	if strings.ContainsAny(line, "$`") {
-		return nil, usage(fmt.Errorf("--vllm %q: $ and ` are not expanded here; write the words out", line))
+	var words []*syntax.Word
+	for word, err := range syntax.NewParser(syntax.Variant(syntax.LangBash)).WordsSeq(strings.NewReader(line)) {
+		if err != nil {
+			return nil, usage(fmt.Errorf("--vllm %q: %w", line, err))
+		}
+		words = append(words, word)
 	}
-	words, err := shell.Fields(line, refuse)
+	for _, word := range words {
+		syntax.Walk(word, func(node syntax.Node) bool {
+			switch node.(type) {
+			case nil, *syntax.Word, *syntax.Lit, *syntax.SglQuoted, *syntax.DblQuoted:
+			default:
+				words = nil
+				return false
+			}
+			return true
+		})
+		if words == nil {
+			return nil, usage(fmt.Errorf("--vllm %q: variables and commands are not expanded here; write the words out, and \\$ for a dollar sign", line))
+		}
+	}
+	fields, err := expand.Fields(&expand.Config{Env: expand.ListEnviron()}, words...)
 	if err != nil {
 		return nil, usage(fmt.Errorf("--vllm %q: %w", line, err))
 	}
-	if len(words) == 0 {
+	if len(fields) == 0 {
 		return nil, usage(errors.New("--vllm: empty command"))
 	}
-	return words, nil
+	return fields, nil
 }
 
 // signalContext ends with a cause that names the signal.

@@ -1,15 +1,12 @@
 package command
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 
-	"github.com/google/renameio/v2"
 	"github.com/urfave/cli/v2"
 
 	"github.com/glm46/glm46/harness"
@@ -25,9 +22,6 @@ const (
 	// shakedownTokens is the answer of the shakedown's one request: enough to see
 	// tokens come.
 	shakedownTokens = 64
-	// variableOutcome names the file for a job's outcome, since PBS reports a
-	// killed job by its signal whatever the script's status (docs/pbs.md).
-	variableOutcome = "GLM46_OUTCOME"
 )
 
 // shakedownCells is one request on one stream of the cell asked for, or of the
@@ -83,36 +77,4 @@ func isOurselves(program string) bool {
 	a, errA := os.Stat(self)
 	b, errB := os.Stat(path)
 	return errA == nil && errB == nil && os.SameFile(a, b)
-}
-
-// writeOutcome leaves the exit code in the job's outcome file, whole.
-func writeOutcome(env Environment, err error) {
-	path, ok := env.Lookup(variableOutcome)
-	if !ok || path == "" {
-		return
-	}
-	code := 0
-	if err != nil {
-		var exit *ExitError
-		if !errors.As(err, &exit) {
-			exit = classify(err)
-		}
-		code = exit.Code
-	}
-	job, _ := env.Lookup("PBS_JOBID")
-	data, err := json.Marshal(struct {
-		JobID    string `json:"job_id"`
-		State    string `json:"state"`
-		ExitCode int    `json:"exit_code"`
-	}{job, "ended", code})
-	const readable = 0o644
-	if err == nil {
-		err = os.MkdirAll(filepath.Dir(path), 0o777)
-	}
-	if err == nil {
-		err = renameio.WriteFile(path, append(data, '\n'), readable)
-	}
-	if err != nil {
-		fmt.Fprintf(env.Stderr, "glm46: the outcome could not be written: %v\n", err)
-	}
 }

@@ -379,13 +379,10 @@ func gib(b uint64) string { return fmt.Sprintf("%.1f GiB", float64(b)/(1<<30)) }
 
 func (c *checker) memory() {
 	i := c.state.Info
-	room := i.MemAvailableBytes
+	room := i.memoryRoom()
 	detail := gib(i.MemAvailableBytes) + " available"
 	if i.MemLimitBytes > 0 {
 		detail += ", cgroup limit " + gib(i.MemLimitBytes)
-		if i.MemAvailableBytes == 0 || i.MemLimitBytes < room {
-			room = i.MemLimitBytes
-		}
 	}
 	switch {
 	case room == 0:
