@@ -57,3 +57,25 @@ func TestKilledJobBlocksNobody(t *testing.T) {
 	require.Contains(t, stdout, "5B: valid")
 	require.Len(t, s.starts("5B"), 2)
 }
+
+// What a start had finished is used also where the start after it was cut before it
+// could take that over.
+func TestResumingLooksBehindTheLastStart(t *testing.T) {
+	s := newSite(t)
+	args := []string{"run", "--exp", "5B", "--mock", "--mock-speed", "20", "--no-certificate"}
+	for _, until := range []string{"level c1:", "starting the server"} {
+		command := s.command(nil, args...)
+		stderr, err := command.StderrPipe()
+		require.NoError(t, err)
+		require.NoError(t, command.Start())
+		lines := bufio.NewScanner(stderr)
+		for lines.Scan() && !strings.Contains(lines.Text(), until) {
+		}
+		require.NoError(t, command.Process.Kill())
+		require.Error(t, command.Wait())
+	}
+	stdout, stderr := s.run(0, nil, args...)
+	require.Contains(t, stdout, "5B: valid")
+	require.Contains(t, stderr, "level c1 was finished on start")
+	require.Len(t, s.starts("5B"), 3)
+}

@@ -54,8 +54,8 @@ type job struct {
 	resumeKey     string
 	// number of this start among Options.Starts, from 1.
 	number int
-	// before is the interrupted start that this one continues, or nil.
-	before *result.StartResult
+	// before are the interrupted starts that this one continues, the newest first.
+	before []result.StartResult
 
 	start    *result.Start
 	levels   []*measure.RunJSON
@@ -297,9 +297,10 @@ func (c *campaign) pending(open []*job, number int) []*job {
 				})
 				continue
 			}
-			if resumable := slices.DeleteFunc(result.Resumable(all, next.resumeKey), foreign); len(resumable) > 0 {
-				next.before = &resumable[0]
-			}
+			next.before = slices.DeleteFunc(result.Resumable(all, next.resumeKey), func(r result.StartResult) bool {
+				// With several starts each goes on with its own.
+				return foreign(r) || max(r.Start.Experiment.Start, 1) != number
+			})
 		}
 		out = append(out, &next)
 	}

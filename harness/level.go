@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/glm46/glm46/datasets"
@@ -338,15 +339,20 @@ func (c *campaign) certify(ctx context.Context, shape load.Shape) *measure.Certi
 // takeOver copies a level that an interrupted start had finished, so that the
 // new start's folder is whole by itself.
 func (c *campaign) takeOver(j *job, level experiment.Level) (*measure.RunJSON, bool) {
-	if j.before == nil {
-		return nil, false
+	for _, start := range j.before {
+		if before, ok := start.Level(level.Name); ok && before.Finished() && before.Run.Validity.OK {
+			return c.takeOverFrom(j, level, start, before)
+		}
 	}
-	before, ok := j.before.Level(level.Name)
-	if !ok || !before.Finished() || !before.Run.Validity.OK {
-		return nil, false
-	}
+	return nil, false
+}
+
+func (c *campaign) takeOverFrom(j *job, level experiment.Level, start result.StartResult, before result.LevelResult) (*measure.RunJSON, bool) {
 	run := before.Run
-	addLabel(&run.Validity, measure.LabelResumed, "measured on start "+j.before.StartID)
+	const measuredOn = "measured on start "
+	if !strings.HasPrefix(run.Validity.Details[string(measure.LabelResumed)], measuredOn) {
+		addLabel(&run.Validity, measure.LabelResumed, measuredOn+start.StartID)
+	}
 	folder, err := j.start.Level(&run)
 	if err != nil {
 		return nil, false
@@ -359,10 +365,10 @@ func (c *campaign) takeOver(j *job, level experiment.Level) (*measure.RunJSON, b
 		err = folder.Finish(&run)
 	}
 	if err != nil {
-		c.observer.Note(j.cell().Label(), fmt.Sprintf("level %s of start %s could not be taken over: %v", level.Name, j.before.StartID, err))
+		c.observer.Note(j.cell().Label(), fmt.Sprintf("level %s of start %s could not be taken over: %v", level.Name, start.StartID, err))
 		return nil, false
 	}
-	c.observer.Note(j.cell().Label(), fmt.Sprintf("level %s was finished on start %s; going on after it", level.Name, j.before.StartID))
+	c.observer.Note(j.cell().Label(), fmt.Sprintf("level %s was finished on start %s; going on after it", level.Name, start.StartID))
 	return &run, true
 }
 
@@ -402,24 +408,38 @@ func appendRecords(lines *measure.LineWriter, records iter.Seq2[*measure.Record,
 }
 
 // takeOverRecords starts a level with what an interrupted segment of it had
-// finished: those samples are not sent again.
+// finished: those samples are not sent again. Of several starts the one counts that
+// came furthest: a later one may have been cut before it had copied what there was.
 func (c *campaign) takeOverRecords(j *job, level experiment.Level, spec *load.Spec, lines *measure.LineWriter) error {
-	if j.before == nil {
-		return nil
+	var from string
+	var best measure.Source
+	most := 0
+	for _, start := range j.before {
+		before, ok := start.Level(level.Name)
+		if !ok {
+			continue
+		}
+		records, err := measure.OpenRecords(before.Dir + "/" + result.RequestsFile)
+		if err != nil {
+			continue // cut before its first record
+		}
+		n := 0
+		for r, err := range records() {
+			if err == nil && finishedMain(r) {
+				n++
+			}
+		}
+		if n > most {
+			from, best, most = start.StartID, records, n
+		}
 	}
-	before, ok := j.before.Level(level.Name)
-	if !ok {
-		return nil
-	}
-	records, err := measure.OpenRecords(before.Dir + "/" + result.RequestsFile)
-	if err != nil {
-		// A level that was cut before its first record has none to take over.
+	if best == nil {
 		return nil
 	}
 	spec.Done = map[string]bool{}
 	last := 0
-	err = appendRecords(lines, records(), func(r *measure.Record) bool {
-		if r.Phase != measure.PhaseMain || r.Outcome != measure.OK {
+	err := appendRecords(lines, best(), func(r *measure.Record) bool {
+		if !finishedMain(r) {
 			return false
 		}
 		spec.Done[r.SampleID] = true
@@ -427,11 +447,13 @@ func (c *campaign) takeOverRecords(j *job, level experiment.Level, spec *load.Sp
 		return true
 	})
 	if err != nil {
-		return fmt.Errorf("take over the records of start %s: %w", j.before.StartID, err)
+		return fmt.Errorf("take over the records of start %s: %w", from, err)
 	}
-	if len(spec.Done) > 0 {
-		spec.Segment = last + 1
-		c.observer.Note(j.cell().Label(), fmt.Sprintf("level %s: %d requests were finished on start %s; going on after them", level.Name, len(spec.Done), j.before.StartID))
-	}
+	spec.Segment = last + 1
+	c.observer.Note(j.cell().Label(), fmt.Sprintf("level %s: %d requests were finished on start %s; going on after them", level.Name, len(spec.Done), from))
 	return nil
+}
+
+func finishedMain(r *measure.Record) bool {
+	return r.Phase == measure.PhaseMain && r.Outcome == measure.OK
 }

@@ -89,8 +89,8 @@ func (c *campaign) startJSON(j *job) result.StartJSON {
 	if c.o.Mock != nil {
 		s.Mock = &result.Mock{Version: c.version.String(), Seed: c.o.Mock.Seed, Speed: c.o.Mock.Speed}
 	}
-	if j.before != nil {
-		s.Continues = j.before.StartID
+	if len(j.before) > 0 {
+		s.Continues = j.before[0].StartID
 	}
 	return s
 }

@@ -212,18 +212,25 @@ func Shakedown(o Options) ([]byte, error) {
 // footer ends every header.
 func (o Options) footer() []string {
 	profile := orElse(o.Profile.Name, "generic")
-	return []string{
+	lines := []string{
 		"",
+		"Needs " + orElse(o.Binary, filepath.Join(o.Root, "glm46")) + ", the data sets (glm46 datasets gen), vLLM and the model;",
+		"asks PBS for what the #PBS lines say.",
 		"Results: " + orElse(o.Profile.Results, filepath.Join(o.Root, "results")) + ", or GLM46_RESULTS. Log (readable while the job",
 		"runs) and outcome: " + o.withDefaultLogs() + "/ (PBS's exit status of a killed job says nothing).",
 		"Exit status: 0 valid; 2 usage; 3 a result is not valid; 4 the engine refused or died;",
 		"5 stopped by walltime or signal, submit again to go on; 6 node; 7 data set; 1 our fault.",
 		"With another walltime on the command line pass its seconds too:",
 		"  qsub -l walltime=4:00:00 -v 'GLM46_WALLTIME_S=14400,...'",
-		"",
-		"Written by \"glm46 gen-pbs\" for site profile " + profile + ". Edit it freely, then:",
-		"  glm46 gen-pbs --check " + o.shown(),
 	}
+	if o.Resubmit > 0 {
+		lines = append(lines, fmt.Sprintf("Submits itself again, at most %d times, when its walltime stopped it (resubmissions= below).", o.Resubmit))
+	}
+	return append(lines,
+		"",
+		"Written by \"glm46 gen-pbs\" for site profile "+profile+". Edit it freely, then:",
+		"  glm46 gen-pbs --check "+o.shown(),
+	)
 }
 
 func (o Options) withDefaultLogs() string {

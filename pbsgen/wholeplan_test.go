@@ -23,6 +23,9 @@ import (
 // small data sets: jobs, records and resuming are tested here, not the figures.
 func realSite(t *testing.T, config pbstest.Config) site {
 	t.Helper()
+	if !long() {
+		t.Skip("measures the whole plan against the mock, a minute or two: set GLM46_LONG=1")
+	}
 	s := newSite(t, config, "")
 	build := exec.Command("go", "build", "-o", filepath.Join(s.root, "glm46"), "..")
 	out, err := build.CombinedOutput()
