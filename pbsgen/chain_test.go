@@ -310,12 +310,13 @@ func TestQdelDoesNotResubmit(t *testing.T) {
 // A walltime kill is answered by one more job.
 func TestWalltimeKillResubmits(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, pbstest.Config{Second: 10 * time.Millisecond, KillDelay: 1000 * time.Second, Late: func(string) time.Duration { return 0 }}, worker)
+	// The limit is 4 s: a slow machine has begun to measure by then, and 20 cells last longer.
+	s := newSite(t, pbstest.Config{Second: 40 * time.Millisecond, KillDelay: 1000 * time.Second, Late: func(string) time.Duration { return 0 }}, worker)
 	s.commands()
 	script := s.write(Request{Options: Options{Resubmit: 1, Walltime: Walltime{Limit: 100 * time.Second}}})[0]
 	// In the script's own seconds the limit is near at once.
 	require.NoError(t, replaceInFile(script, "walltime_s=100 ", "walltime_s=60 "))
-	id := s.submit(nil, "-v", "EXP_NAME=a b c", script)
+	id := s.submit(nil, "-v", "EXP_NAME=a b c d e f g h i j k l m n o p q r s t", script)
 	s.wait()
 	jobs := s.Jobs()
 	require.Len(t, jobs, 2, s.log(id))
