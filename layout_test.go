@@ -19,7 +19,7 @@ const module = "github.com/glm46/glm46"
 // layers are the packages from the top down; an import goes to a later line only
 // (CONTRIBUTING.md, "Where things are").
 var layers = [][]string{
-	{"."},
+	{".", "bench/peers"},
 	{"harness/command"},
 	{"harness/selftest"},
 	{"harness"},

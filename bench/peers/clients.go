@@ -276,21 +276,25 @@ func writeJSON(path string, value any) error {
 	return os.WriteFile(path, append(data, '\n'), 0o644)
 }
 
-// writeTokenizer writes a tokenizer with one token a byte in the form that
-// Python's transformers reads: the tools insist on one, and the model's own
-// would have to be fetched. The server's counts decide, where a tool can use them.
-func writeTokenizer(dir string) error {
+// vocabulary has one token a byte, by GPT-2's printable stand-ins for bytes.
+func vocabulary() map[string]int {
 	vocab := map[string]int{}
 	next := rune(256)
 	for b := range 256 {
 		r := rune(b)
-		// GPT-2's printable stand-ins for bytes.
 		if b < '!' || b > '~' && b < 0xa1 || b == 0xad {
 			r = next
 			next++
 		}
 		vocab[string(r)] = b
 	}
+	return vocab
+}
+
+// writeTokenizer writes a tokenizer with one token a byte in the form that
+// Python's transformers reads: the tools insist on one, and the model's own
+// would have to be fetched. The server's counts decide, where a tool can use them.
+func writeTokenizer(dir string) error {
 	const end = "<|endoftext|>"
 	byteLevel := map[string]any{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}
 	refs := filepath.Join(dir, "..", "..", "refs")
@@ -306,7 +310,7 @@ func writeTokenizer(dir string) error {
 		}},
 		"model": map[string]any{
 			"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil, "end_of_word_suffix": nil,
-			"fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []any{},
+			"fuse_unk": false, "byte_fallback": false, "vocab": vocabulary(), "merges": []any{},
 		},
 	})
 	if err != nil {
