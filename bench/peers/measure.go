@@ -45,6 +45,8 @@ type measurement struct {
 	WallS float64 `json:"wall_s"`
 	// CPUS is user and system time of the process and everything it started.
 	CPUS float64 `json:"cpu_s"`
+	// KernelS is the system time in CPUS.
+	KernelS float64 `json:"kernel_s"`
 	// PeakMiB is the largest sum of proportional set sizes (shared pages shared out) seen.
 	PeakMiB float64 `json:"peak_mib"`
 	// Events is how many tokens, one an event, the server wrote for this run, warm-up included.
@@ -82,7 +84,8 @@ func (b *bench) measure(c client, l load) (m measurement, err error) {
 	if err != nil {
 		return m, err
 	}
-	m.CPUS += left
+	m.CPUS += left.all
+	m.KernelS += left.kernel
 	if m.Claims, err = c.read(j); err != nil {
 		return m, err
 	}
@@ -185,8 +188,8 @@ func (b *bench) client(c client, j job, m *measurement) error {
 	m.WallS = time.Since(start).Seconds()
 	close(done)
 	m.PeakMiB = <-peak
-	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	m.CPUS = seconds(usage)
+	used := secondsOf(cmd.ProcessState.SysUsage().(*syscall.Rusage))
+	m.CPUS, m.KernelS = used.all, used.kernel
 	for _, pid := range session(cmd.Process.Pid) {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have gone by itself
 	}
@@ -202,8 +205,7 @@ func (b *bench) client(c client, j job, m *measurement) error {
 
 // reap collects the children that came to this process because the tool left
 // them, and gives the CPU seconds they had used.
-func reap() (float64, error) {
-	var sum float64
+func reap() (sum cpuSeconds, err error) {
 	for range 100 {
 		var usage syscall.Rusage
 		pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, &usage)
@@ -213,7 +215,9 @@ func reap() (float64, error) {
 		case err != nil && !errors.Is(err, syscall.EINTR):
 			return sum, err
 		case pid > 0:
-			sum += seconds(&usage)
+			used := secondsOf(&usage)
+			sum.all += used.all
+			sum.kernel += used.kernel
 		default:
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -221,8 +225,12 @@ func reap() (float64, error) {
 	return sum, errors.New("a process that a tool had started is still there after 2 s")
 }
 
-func seconds(u *syscall.Rusage) float64 {
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+// cpuSeconds are user and system time, and system time alone.
+type cpuSeconds struct{ all, kernel float64 }
+
+func secondsOf(u *syscall.Rusage) cpuSeconds {
+	kernel := time.Duration(u.Stime.Nano())
+	return cpuSeconds{(time.Duration(u.Utime.Nano()) + kernel).Seconds(), kernel.Seconds()}
 }
 
 // watch samples the memory of a session until done, in MiB.

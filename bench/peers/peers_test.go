@@ -33,7 +33,7 @@ func TestTruth(t *testing.T) {
 func TestReport(t *testing.T) {
 	t.Parallel()
 	row := func(client, load string, cpu float64, events int) measurement {
-		return measurement{Client: client, Version: "1", Load: load, CPUS: cpu, Events: events}
+		return measurement{Client: client, Version: "1", Load: load, CPUS: cpu, KernelS: cpu / 2, Events: events}
 	}
 	var rows []measurement
 	for _, startUp := range []float64{1, 3, 2} {
@@ -45,9 +45,9 @@ func TestReport(t *testing.T) {
 	var s strings.Builder
 	printReport(&s, rows)
 	require.Contains(t, s.String(), "medians of 3 rounds")
-	require.Contains(t, s.String(), "| glm46 | 1 | 0.0 | 0.75, 0.50 | 125.0 | 8000 (8000 to 8000) | 1 | 1 | 0 |")
+	require.Contains(t, s.String(), "| glm46 | 1 | 0.0 | 0.75, 0.50 | 125.0, 62.5 | 8000 (8000 to 8000) | 1 | 1 | 0 |")
 	// Gross, by round: 2000/0.75 against 1100/2, 1100/4 and 1100/3; the middle one is 7.3.
-	require.Contains(t, s.String(), "| vllm | 1 | 0.0 | 3.00, 2.00 | 1000.0 | 1000 (1000 to 1000) | 8.0 | 7.3 | 0 |")
+	require.Contains(t, s.String(), "| vllm | 1 | 0.0 | 3.00, 2.00 | 1000.0, 500.0 | 1000 (1000 to 1000) | 8.0 | 7.3 | 0 |")
 	require.Contains(t, s.String(), "start-up is 1.00 CPU s (median of 3)")
 	require.NotContains(t, s.String(), "aiperf", "what was not measured has no row")
 }

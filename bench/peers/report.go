@@ -42,7 +42,7 @@ func printReport(w io.Writer, rows []measurement) {
 		l := loads[name]
 		fmt.Fprintf(w, "\n%s: %d requests x %d tokens, %d in flight, TTFT %s, ITL %s; medians of %d rounds\n\n",
 			l.name, l.requests, l.tokens, l.concurrency, l.ttft, l.itl, len(ours))
-		fmt.Fprintln(w, "| client | version | wall s | CPU s, of it start-up | us CPU an event | events a CPU second | glm46 is x times | with start-up | peak MiB |")
+		fmt.Fprintln(w, "| client | version | wall s | CPU s, of it start-up | us CPU an event, of it in the kernel | events a CPU second | glm46 is x times | with start-up | peak MiB |")
 		fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|")
 		for _, c := range clients {
 			of := pairs[c.name]
@@ -50,9 +50,12 @@ func printReport(w io.Writer, rows []measurement) {
 				continue
 			}
 			get := func(f func(pair) float64) float64 { return median(of, f) }
-			fmt.Fprintf(w, "| %s | %s | %.1f | %.2f, %.2f | %.1f | %.0f (%.0f to %.0f) |", c.name, of[0].full.Version,
+			fmt.Fprintf(w, "| %s | %s | %.1f | %.2f, %.2f | %.1f, %.1f | %.0f (%.0f to %.0f) |", c.name, of[0].full.Version,
 				get(func(p pair) float64 { return p.full.WallS }), get(func(p pair) float64 { return p.full.CPUS }),
 				get(func(p pair) float64 { return p.tiny.CPUS }), get(func(p pair) float64 { return 1e6 / p.net() }),
+				get(func(p pair) float64 {
+					return 1e6 * (p.full.KernelS - p.tiny.KernelS) / float64(p.full.Events-p.tiny.Events)
+				}),
 				get(pair.net), least(of, pair.net), most(of, pair.net))
 			if c.name == "glm46" {
 				fmt.Fprint(w, " 1 | 1 |")
