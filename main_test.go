@@ -209,7 +209,7 @@ func TestRunnerScript(t *testing.T) {
 			continue
 		}
 		lines++
-		environ := append(strings.Split(match[1], ","), "GLM46_MOCK=1", "GLM46_MOCK_SPEED=200", "GLM46_NO_CERTIFICATE=1", "GLM46_MAX_TOKENS=16",
+		environ := append(strings.Split(match[1], ","), "GLM46_MOCK=1", "GLM46_MOCK_SPEED=50", "GLM46_NO_CERTIFICATE=1", "GLM46_MAX_TOKENS=16",
 			fmt.Sprintf("PBS_JOBID=%d.server", lines), "PBS_O_WORKDIR="+s.dir, "PBS_QUEUE=gpu", "PBS_ENVIRONMENT=PBS_BATCH",
 			"PATH="+os.Getenv("PATH"), "HOME="+t.TempDir(), "TMPDIR="+t.TempDir(), "NCPUS=2", "OMP_NUM_THREADS=2")
 		cmd := exec.Command("bash", filepath.Join(s.dir, "experiments/exp_runner.pbs"))
