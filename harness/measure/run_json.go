@@ -2,10 +2,14 @@ package measure
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
+
+	"github.com/tidwall/gjson"
 )
 
 // stems are the distributions of a level by JSON stem: vLLM's own first.
@@ -178,26 +182,52 @@ func (r *RunJSON) flat() ([]byte, error) {
 
 // UnmarshalJSON reads what MarshalJSON wrote; keys that it does not know are
 // ignored, absent ones leave zeros.
-func (r *RunJSON) UnmarshalJSON(b []byte) error {
+func (r *RunJSON) UnmarshalJSON(b []byte) error { return r.unmarshal(b, true) }
+
+// ParseRun reads a run.json but for its arrays of single requests: they are most
+// of the file, and only vLLM's own readers want them.
+func ParseRun(b []byte) (RunJSON, error) {
+	var r RunJSON
+	return r, r.unmarshal(b, false)
+}
+
+func (r *RunJSON) unmarshal(b []byte, arrays bool) error {
 	*r = RunJSON{}
-	if err := json.Unmarshal(b, (*plainRun)(r)); err != nil {
-		return fmt.Errorf("run.json: %w", err)
+	if !gjson.ValidBytes(b) || !gjson.ParseBytes(b).IsObject() {
+		var object map[string]json.RawMessage
+		return fmt.Errorf("run.json: %w", cmp.Or(json.Unmarshal(b, &object), errors.New("not an object")))
 	}
-	var flat map[string]json.RawMessage
-	if err := json.Unmarshal(b, &flat); err != nil {
+	m := &r.Metrics
+	large := map[string]bool{"generated_texts": true}
+	for _, a := range m.arrayFields() {
+		large[a.key] = true
+	}
+	// Objects are decoded from a copy without the arrays.
+	flat := map[string]string{}
+	small := []byte{'{'}
+	gjson.ParseBytes(b).ForEach(func(key, value gjson.Result) bool {
+		flat[key.Str] = value.Raw
+		if !large[key.Str] {
+			if len(small) > 1 {
+				small = append(small, ',')
+			}
+			small = append(append(append(small, key.Raw...), ':'), value.Raw...)
+		}
+		return true
+	})
+	if err := json.Unmarshal(append(small, '}'), (*plainRun)(r)); err != nil {
 		return fmt.Errorf("run.json: %w", err)
 	}
 	var fault error
 	read := func(key string, v any) {
 		raw, ok := flat[key]
-		if !ok || string(raw) == "null" {
+		if !ok || raw == "null" {
 			return
 		}
-		if err := json.Unmarshal(raw, v); err != nil && fault == nil {
+		if err := json.Unmarshal([]byte(raw), v); err != nil && fault == nil {
 			fault = fmt.Errorf("run.json: %s: %w", key, err)
 		}
 	}
-	m := &r.Metrics
 	for _, f := range m.figures() {
 		switch {
 		case f.f != nil:
@@ -209,8 +239,10 @@ func (r *RunJSON) UnmarshalJSON(b []byte) error {
 		}
 	}
 	read("request_goodput", &m.RequestGoodput)
-	for _, a := range m.arrayFields() {
-		read(a.key, a.v)
+	if arrays {
+		for _, a := range m.arrayFields() {
+			read(a.key, a.v)
+		}
 	}
 	for _, s := range m.stems() {
 		for _, p := range s.d.parts() {

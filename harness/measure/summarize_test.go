@@ -247,6 +247,16 @@ func TestRunJSON(t *testing.T) {
 	again, err := json.MarshalIndent(&back, "", " ")
 	require.NoError(t, err)
 	require.Equal(t, string(b), string(again))
+
+	parsed, err := ParseRun(b)
+	require.NoError(t, err)
+	require.NotZero(t, back.Metrics.Arrays)
+	back.Metrics.Arrays = Arrays{}
+	require.Equal(t, back, parsed, "all but the arrays")
+	for _, bad := range []string{"", "{", "null", "[]", `{"level":7}`} {
+		_, err := ParseRun([]byte(bad))
+		require.ErrorContains(t, err, "run.json: ", bad)
+	}
 }
 
 // TestSummarizeProperties: whatever the streams, the figures hold together.

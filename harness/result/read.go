@@ -164,10 +164,10 @@ func ParseStart(b []byte) (StartJSON, error) {
 	return s, nil
 }
 
-// ParseRun reads run.json.
+// ParseRun reads run.json without its arrays of single requests.
 func ParseRun(b []byte) (measure.RunJSON, error) {
-	var r measure.RunJSON
-	if err := json.Unmarshal(b, &r); err != nil {
+	r, err := measure.ParseRun(b)
+	if err != nil {
 		return measure.RunJSON{}, fmt.Errorf("not a run.json: %w", err)
 	}
 	return r, nil
