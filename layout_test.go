@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"harness/measure"},
 	{"harness/quality", "harness/experiment/planfile"},
 	{"harness/experiment"},
-	{"harness/stats", "harness/fold"},
+	{"harness/stats", "harness/fold", "harness/poll"},
 	{"mockvllm/server"},
 	{"mockvllm"},
 	{"mockvllm/model"},

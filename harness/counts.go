@@ -128,30 +128,32 @@ func (c *campaign) sayDifference(j *job, who string, d measure.CountDifference, 
 		who, 100*math.Abs(share), more, j.set.Name, source, d.Max, d.SampleID))
 }
 
-// levelCounts are the counts of a finished level, with the difference of its
-// usage figures.
-func (c *campaign) levelCounts(j *job, samples []load.Sample, records measure.Source) (*measure.PromptCounts, error) {
-	if j.counts == nil {
-		return nil, nil
-	}
+// usageDifference is what the records that each is called with say of their
+// prompts, against the data set.
+func usageDifference(samples []load.Sample) (d *measure.CountDifference, each func(*measure.Record)) {
 	stated := map[string]int{}
 	for _, s := range samples {
 		stated[s.ID] = s.PromptTokens
 	}
-	counts := *j.counts
-	var d measure.CountDifference
-	for r, err := range records() {
-		if err != nil {
-			return nil, err
-		}
+	d = &measure.CountDifference{}
+	return d, func(r *measure.Record) {
 		if set := stated[r.SampleID]; r.Phase == measure.PhaseMain && r.Outcome == measure.OK && r.PromptTokens > 0 && set > 0 {
 			d.Add(r.SampleID, r.PromptTokens, set)
 		}
 	}
-	if d.Samples == 0 {
-		return &counts, nil
+}
+
+// levelCounts are the counts of a finished level, with the difference of its
+// usage figures.
+func (c *campaign) levelCounts(j *job, usage *measure.CountDifference) *measure.PromptCounts {
+	if j.counts == nil {
+		return nil
 	}
-	counts.Usage = &d
+	counts := *j.counts
+	if usage.Samples == 0 {
+		return &counts
+	}
+	counts.Usage = usage
 	added := 0.0
 	if s := counts.Server; s != nil {
 		if s.ChatTemplate != nil {
@@ -160,8 +162,8 @@ func (c *campaign) levelCounts(j *job, samples []load.Sample, records measure.So
 			added = s.SpecialTokens.Mean
 		}
 	}
-	c.sayDifference(j, "usage.prompt_tokens has", d, added)
-	return &counts, nil
+	c.sayDifference(j, "usage.prompt_tokens has", *usage, added)
+	return &counts
 }
 
 // serverCounts asks for the counts of a few samples of each sort.

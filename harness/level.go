@@ -99,9 +99,10 @@ func (c *campaign) level(ctx context.Context, j *job, srv *server, level experim
 	if err != nil {
 		return nil, err
 	}
+	usage, each := usageDifference(samples)
 	gpu, gpus, energy := c.gpuFacts(srv.telemetry, out.Clock)
 	finished, err := load.Finish(srv.target, spec, out, records, load.FinishInput{GPU: gpu, OutputCapped: capped, ConfigMismatches: c.lenientMismatches(j),
-		Quality: qualityVerdict(j.start.JSON().Quality)})
+		Quality: qualityVerdict(j.start.JSON().Quality), Each: each})
 	if err != nil {
 		return nil, err
 	}
@@ -114,9 +115,7 @@ func (c *campaign) level(ctx context.Context, j *job, srv *server, level experim
 	info.Burstiness, info.NaturalStop = finished.Level.Burstiness, finished.Level.NaturalStop
 	finished.Level = info
 	c.describe(finished, j, srv)
-	if finished.Dataset.PromptCounts, err = c.levelCounts(j, samples, records); err != nil {
-		return nil, err
-	}
+	finished.Dataset.PromptCounts = c.levelCounts(j, usage)
 	return finished, folder.Finish(finished)
 }
 

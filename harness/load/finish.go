@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 // Finish computes metrics and verdict of a level from its records and makes its
 // run.json; the caller adds Experiment, Server, GPU, Scheduler and Dataset.
 func Finish(target Target, spec Spec, out *Outcome, records measure.Source, in FinishInput) (*measure.RunJSON, error) {
-	m, err := measure.Summarize(records, measure.SummaryOptions{MockSpeed: spec.MockSpeed, OpenLoop: !spec.Arrival.closed(), SLO: spec.SLO})
+	m, err := measure.Summarize(records, measure.SummaryOptions{MockSpeed: spec.MockSpeed, OpenLoop: !spec.Arrival.closed(), SLO: spec.SLO, Each: in.Each})
 	if err != nil {
 		return nil, fmt.Errorf("load: metrics of level %s: %w", spec.Level, err)
 	}
@@ -23,7 +24,7 @@ func Finish(target Target, spec Spec, out *Outcome, records measure.Source, in F
 	run.Client = &client
 	checked, text := measure.CountersCheck(m.All, out.Before, out.After)
 	run.Tokens = &measure.TokensInfo{
-		Source: tokenSource(records), Client: m.All, Checked: checked, Mismatches: m.LengthMismatches,
+		Source: string(cmp.Or(m.TokenSource, measure.TokensFromNone)), Client: m.All, Checked: checked, Mismatches: m.LengthMismatches,
 		TokensPerEvent: m.TokensPerEvent, CachedTokens: m.CachedTokens,
 	}
 	if text != "" {
@@ -142,24 +143,6 @@ func sameTarget(samples []Sample) int {
 		return 0
 	}
 	return samples[0].TargetTokens
-}
-
-// tokenSource of the successes: the weakest one.
-func tokenSource(records measure.Source) string {
-	weight := map[measure.TokenSource]int{measure.TokensFromContinuousUsage: 1, measure.TokensFromUsage: 2, measure.TokensFromNone: 3}
-	worst := measure.TokenSource("")
-	for r, err := range records() {
-		if err != nil {
-			break
-		}
-		if r.Outcome == measure.OK && r.Phase == measure.PhaseMain && weight[r.TokenSource] > weight[worst] {
-			worst = r.TokenSource
-		}
-	}
-	if worst == "" {
-		worst = measure.TokensFromNone
-	}
-	return string(worst)
 }
 
 // prefixFacts of the main phase: hits since the hand-over. Where the server

@@ -14,8 +14,9 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/glm46/glm46/harness/poll"
 )
 
 // The client speaks HTTP/1.1 itself. net/http would read ahead in a goroutine
@@ -68,15 +69,13 @@ const (
 
 // conn is one connection. It is used by one request at a time.
 type conn struct {
-	net.Conn
+	socket
 	clock clock
 	// Bytes read behind the head: in[r:w], at readAt.
-	in     []byte
-	r, w   int
-	readAt time.Duration
-	// limits decides how long a read may wait; deadline is what is set.
-	limits   limits
-	deadline time.Duration
+	in       []byte
+	r, w     int
+	readAt   time.Duration
+	limits   limits        // of the reads to come
 	idleFrom time.Duration // since when it has been in the pool
 }
 
@@ -93,33 +92,18 @@ var (
 	errIdle  = errors.New("no byte for the idle limit")
 )
 
-// bounded reads within the limits. The deadline of the connection is only
-// moved when it strikes, not for every event.
+// bounded reads within the limits.
 func (c *conn) bounded(p []byte) (int, time.Duration, error) {
-	for {
-		n, err := c.Conn.Read(p)
-		at := c.clock.now()
-		if n > 0 {
-			c.limits.last = at
-			return n, at, err
-		}
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return 0, at, err
-		}
-		switch end := c.limits.end(); {
-		case at >= c.limits.total:
-			return 0, at, errTotal
-		case at >= end:
-			return 0, at, errIdle
-		default:
-			if err := c.arm(); err != nil {
-				return 0, at, err
-			}
-		}
+	n, at, err := c.read(p, c.limits.end())
+	switch {
+	case n > 0:
+		c.limits.last = at
+	case errors.Is(err, os.ErrDeadlineExceeded) && at >= c.limits.total:
+		err = errTotal
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = errIdle
 	}
+	return n, at, err
 }
 
 // end of the wait for the next byte.
@@ -128,22 +112,6 @@ func (l limits) end() time.Duration {
 		return min(l.total, l.last+l.idle)
 	}
 	return l.total
-}
-
-// arm sets the connection's deadline by the limits.
-func (c *conn) arm() error {
-	c.deadline = c.limits.end()
-	return c.Conn.SetReadDeadline(c.clock.start.Add(c.deadline))
-}
-
-// limit changes the limits of the reads to come.
-func (c *conn) limit(l limits) error {
-	c.limits = l
-	// A later end can wait until the old one strikes.
-	if c.deadline != 0 && l.end() >= c.deadline {
-		return nil
-	}
-	return c.arm()
 }
 
 // head reads a response's head. errHead wraps what is wrong with one that is
@@ -385,12 +353,13 @@ func (b *content) reusable() bool { return b.done && !b.extra && !b.close && b.c
 // than poolAge, or that the server closed, is not used again, so that a request
 // never fails for a connection that was no longer good.
 type pool struct {
-	clock clock
-	addr  address
-	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
-	mu    sync.Mutex
-	idle  []*conn
-	done  bool
+	clock  clock
+	addr   address
+	poller *poll.Poller // nil where goroutines read
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	mu     sync.Mutex
+	idle   []*conn
+	done   bool
 }
 
 // poolAge is well below the shortest keep-alive of servers in use.
@@ -409,7 +378,7 @@ func (p *pool) get(ctx context.Context, timeout time.Duration) (*conn, error) {
 		c := p.idle[n-1]
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
-		if p.clock.now()-c.idleFrom < poolAge && alive(c.Conn) {
+		if p.clock.now()-c.idleFrom < poolAge && c.quiet() {
 			return c, nil
 		}
 		c.Close()
@@ -420,6 +389,13 @@ func (p *pool) get(ctx context.Context, timeout time.Duration) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if tcp, ok := nc.(*net.TCPConn); ok && p.poller != nil && p.addr.tls == nil {
+		s, err := p.poller.Take(tcp)
+		if err != nil {
+			return nil, err
+		}
+		return &conn{socket: &polledSocket{Socket: s}, clock: p.clock}, nil
+	}
 	if p.addr.tls != nil {
 		t := tls.Client(nc, p.addr.tls)
 		if err := t.HandshakeContext(ctx); err != nil {
@@ -428,7 +404,7 @@ func (p *pool) get(ctx context.Context, timeout time.Duration) (*conn, error) {
 		}
 		nc = t
 	}
-	return &conn{Conn: nc, clock: p.clock}, nil
+	return &conn{socket: &netSocket{Conn: nc, clock: p.clock}, clock: p.clock}, nil
 }
 
 // put gives a connection back.
@@ -451,28 +427,4 @@ func (p *pool) close() {
 		c.Close()
 	}
 	p.idle, p.done = nil, true
-}
-
-// alive looks at a socket without waiting: an idle connection has nothing to
-// read, else it is closed or out of step.
-func alive(c net.Conn) bool {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return true
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	quiet := false
-	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = err == syscall.EAGAIN
-		return true
-	})
-	return err == nil && quiet
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/glm46/glm46/harness/measure"
+	"github.com/glm46/glm46/harness/poll"
 )
 
 // request is one request under way.
@@ -69,22 +70,37 @@ func (q *request) exchange(ctx context.Context, at time.Duration) (measure.Class
 	if err != nil {
 		return dialClass(err)
 	}
-	keep := false
-	defer func() {
-		if keep {
-			r.pool.put(c)
-		} else {
-			c.Close()
-		}
-	}()
-	stop := context.AfterFunc(ctx, func() { c.Conn.Close() })
-	defer func() {
-		if !stop() { // it closes the connection: not to be used again
-			keep = false
-		}
-	}()
-
 	head := r.head(rec, len(payload))
+	var (
+		class  measure.Class
+		detail string
+		keep   bool
+	)
+	if polled, ok := c.socket.(*polledSocket); ok {
+		// A run that is given up ends all waits of its poller.
+		r.poller.Do(func(t *poll.Task) {
+			polled.task = t
+			defer polled.Release()
+			class, detail, keep = q.converse(ctx, c, at, head, payload, giveBack)
+		})
+	} else {
+		stop := context.AfterFunc(ctx, func() { c.Close() })
+		class, detail, keep = q.converse(ctx, c, at, head, payload, giveBack)
+		keep = stop() && keep // else it closes the connection: not to be used again
+	}
+	if keep {
+		r.pool.put(c)
+	} else {
+		c.Close()
+	}
+	return class, detail
+}
+
+// converse sends a request when it is time and reads the answer. written is
+// called when the payload is not needed any more. keep tells that the connection
+// can be used again.
+func (q *request) converse(ctx context.Context, c *conn, at time.Duration, head, payload []byte, written func()) (class measure.Class, detail string, keep bool) {
+	r, rec := q.r, q.rec
 	start := max(at, r.clock.now())
 	total := start + r.limits.Total
 	limit := limits{total: total}
@@ -95,47 +111,39 @@ func (q *request) exchange(ctx context.Context, at time.Duration) (measure.Class
 	if limit.idle > 0 {
 		writeEnd = min(total, start+limit.idle)
 	}
-	if err := c.SetWriteDeadline(r.clock.start.Add(writeEnd)); err != nil {
-		return measure.Reset, "write deadline: " + err.Error()
-	}
-	if at > 0 && !r.until(ctx, at) {
-		return measure.Cancelled, "not sent"
+	if at > 0 && !c.sleep(ctx, at) {
+		return measure.Cancelled, "not sent", false
 	}
 	rec.Sent = max(1, r.clock.now())
-	buffers := net.Buffers{head, payload}
-	_, err = buffers.WriteTo(c.Conn)
+	err := c.write(head, payload, writeEnd)
 	r.sent(q)
 	if err != nil {
-		return writeClass(err)
+		class, detail = writeClass(err)
+		return class, detail, false
 	}
-	giveBack() // a stream may last for minutes; its prompt is not needed
+	written() // a stream may last for minutes; its prompt is not needed
 	limit.last = r.clock.now()
-	if err := c.limit(limit); err != nil {
-		return measure.Reset, "read deadline: " + err.Error()
-	}
+	c.limits = limit
 	resp, err := c.head()
 	if err != nil {
-		return headClass(err, r.limits)
+		class, detail = headClass(err, r.limits)
+		return class, detail, false
 	}
 	rec.HTTPStatus = resp.StatusCode
 	in := contentOf(c, resp)
 	if resp.StatusCode != http.StatusOK {
-		class, detail := statusClass(resp.StatusCode, q.errorBody(in))
-		keep = in.reusable() && !resp.Close
-		return class, detail
+		class, detail = statusClass(resp.StatusCode, q.errorBody(in))
+		return class, detail, in.reusable() && !resp.Close
 	}
-	limit = limits{total: total, last: r.clock.now()}
-	if err := c.limit(limit); err != nil {
-		return measure.Reset, "read deadline: " + err.Error()
-	}
+	c.limits = limits{total: total, last: r.clock.now()}
 	if kind := resp.Header.Get("Content-Type"); kind != "" && !strings.HasPrefix(strings.ToLower(kind), "text/event-stream") {
-		return measure.MalformedEvent, fmt.Sprintf("a body of type %q instead of an event stream: %s", kind, excerpt(q.errorBody(in)))
+		return measure.MalformedEvent, fmt.Sprintf("a body of type %q instead of an event stream: %s", kind, excerpt(q.errorBody(in))), false
 	}
-	class, detail := q.stream(c, in, total)
+	class, detail = q.stream(c, in, total)
 	if class == measure.OK || finished(class) {
 		keep = q.drain(c, in) && !resp.Close
 	}
-	return class, detail
+	return class, detail, keep
 }
 
 // errorBody of a response that is no stream, at most 64 KiB in 10 s.
@@ -143,9 +151,7 @@ func (q *request) errorBody(in *content) []byte {
 	limit := in.c.limits
 	limit.total = min(limit.total, q.r.clock.now()+10*time.Second)
 	limit.idle = 0
-	if in.c.limit(limit) != nil {
-		return nil
-	}
+	in.c.limits = limit
 	b := make([]byte, 0, 4<<10)
 	for len(b) < 64<<10 {
 		if len(b) == cap(b) {
@@ -169,9 +175,7 @@ func (q *request) drain(c *conn, in *content) bool {
 	limit := c.limits
 	limit.total = min(limit.total, q.r.clock.now()+time.Second)
 	limit.idle = 0
-	if c.limit(limit) != nil {
-		return false
-	}
+	c.limits = limit
 	var rest [512]byte
 	for {
 		if _, _, err := in.ReadTimed(rest[:]); err != nil {
@@ -299,11 +303,7 @@ func (q *request) token(at time.Duration, tokens int, c *conn) {
 		q.first.Store(int64(at))
 		q.r.firstToken(q)
 		// From here on silence counts.
-		limit := c.limits
-		limit.idle = q.r.limits.Idle
-		if err := c.limit(limit); err != nil {
-			return // the next read says what is wrong
-		}
+		c.limits.idle = q.r.limits.Idle
 	} else if q.r.warming.Load() {
 		q.r.steady.gap(at, at-rec.LastToken, q.r.batch())
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/glm46/glm46/harness/measure"
+	"github.com/glm46/glm46/harness/poll"
 )
 
 // Defaults of a request's limits. Source: docs/metrics.md, failure classes.
@@ -37,7 +38,7 @@ type runner struct {
 	clock  clock
 	limits Limits
 	speed  float64
-	exact  bool // real sockets, so that waiting exactly makes sense
+	poller *poll.Poller // nil over a network in memory, and where there is none
 	body   body
 	addr   address
 	pool   *pool
@@ -51,7 +52,6 @@ type runner struct {
 	decoding   atomic.Int64
 	prefilling atomic.Int64
 	firsts     atomic.Int64 // warm-up requests with a token, or ended
-	alarms     alarms
 	slots      int
 
 	mu       sync.Mutex
@@ -87,7 +87,7 @@ func newRunner(target Target, spec Spec) (*runner, error) {
 	if strings.ContainsAny(target.APIKey, "\r\n\x00") {
 		faults = append(faults, errors.New("load: the API key holds a line end"))
 	}
-	r := &runner{target: target, spec: spec, addr: addr, limits: spec.Limits, speed: max(1, spec.MockSpeed), exact: target.Dial == nil}
+	r := &runner{target: target, spec: spec, addr: addr, limits: spec.Limits, speed: max(1, spec.MockSpeed)}
 	for i, s := range spec.Samples {
 		if s.TargetTokens < 1 {
 			faults = append(faults, fmt.Errorf("load: sample %q: a target of %d tokens", s.ID, s.TargetTokens))
@@ -171,16 +171,21 @@ func (r *runner) run(parent context.Context, rec Recorder, progress func(Progres
 	r.scrape = newScraper(r.addr, dial)
 	defer r.scrape.close()
 	r.clock = clock{time.Now()}
-	r.pool = &pool{clock: r.clock, addr: r.addr, dial: dial}
+	if r.target.Dial == nil && r.addr.tls == nil {
+		if p, err := poll.New(r.clock.start); err == nil {
+			r.poller = p
+			defer context.AfterFunc(ctx, p.Cancel)()
+		}
+	}
+	r.pool = &pool{clock: r.clock, addr: r.addr, poller: r.poller, dial: dial}
 	defer r.pool.close()
-	defer r.alarms.close()
 	r.out = &Outcome{
 		Level: r.spec.Level, Clock: measure.Clock{StartUnixNS: r.clock.start.UnixNano()}, Request: r.body.params(),
 	}
 	out := r.out
 	out.Before, _ = r.scrape.counters(ctx, r.clock)
 	own := startClientStats()
-	probe := startProbe(r.exact)
+	probe := startProbe(r.target.Dial == nil && r.poller == nil)
 
 	r.warming.Store(!r.spec.Warmup.Skip)
 	if r.spec.Warmup.Skip {
@@ -219,7 +224,14 @@ func (r *runner) run(parent context.Context, rec Recorder, progress func(Progres
 	r.handOver.Wait()
 
 	out.Client = own.stop()
+	out.Client.Timestamps = measure.TimestampsClient
 	out.Client.SocketLagP50MS, out.Client.SocketLagP99MS = probe.stop()
+	if r.poller != nil {
+		if lags := r.poller.Close(); lags.Count() > 0 {
+			p50, p99 := lags.Percentile(0.5).Seconds()*1e3, lags.Percentile(0.99).Seconds()*1e3
+			out.Client.Timestamps, out.Client.SocketLagP50MS, out.Client.SocketLagP99MS = measure.TimestampsKernel, &p50, &p99
+		}
+	}
 	out.Client.Calibration = r.spec.Certificate
 	r.end(ctx, parent)
 	r.after(ctx)
@@ -527,14 +539,6 @@ func (r *runner) write(rec Recorder) error {
 // and connection are ready then, and its goroutine waits for the instant by
 // itself.
 const lead = 4 * time.Millisecond
-
-// until waits for the instant of a planned request; false if ctx ended first.
-func (r *runner) until(ctx context.Context, at time.Duration) bool {
-	if !r.exact { // a network in memory, maybe in virtual time
-		return r.clock.sleep(ctx, at)
-	}
-	return r.alarms.sleep(ctx, r.clock, at)
-}
 
 // openLoop sends by plan: the warm-up's arrivals, then the main phase's, whose
 // clock begins at the hand-over. A request whose turn comes while the cap is

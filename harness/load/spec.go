@@ -207,4 +207,6 @@ type FinishInput struct {
 	ConfigMismatches []string
 	Quality          measure.Quality
 	OutputCapped     int
+	// Each, where given, sees every record once.
+	Each func(*measure.Record)
 }

@@ -5,8 +5,13 @@ package measure
 type ClientStats struct {
 	SendLagP50MS float64 `json:"send_lag_p50_ms"`
 	SendLagP99MS float64 `json:"send_lag_p99_ms"`
-	// SocketLag is the time from bytes being readable to their timestamp,
-	// measured by a loopback probe during the run. Absent where it could not run.
+	// Timestamps says whose clock stamped what arrived: TimestampsKernel, when
+	// the segment came, or TimestampsClient, when it was read.
+	Timestamps string `json:"timestamps,omitempty"`
+	// SocketLag is the time from bytes being readable to being read: with the
+	// kernel's stamps that of every read, and in no figure; else measured by a
+	// loopback probe during the run, and in every figure. Absent where neither
+	// could be.
 	SocketLagP50MS *float64 `json:"socket_lag_p50_ms,omitempty"`
 	SocketLagP99MS *float64 `json:"socket_lag_p99_ms,omitempty"`
 	MaxGCPauseMS   float64  `json:"max_gc_pause_ms"`
@@ -16,6 +21,12 @@ type ClientStats struct {
 	EventsPerSecond float64      `json:"events_per_s"`
 	Calibration     *Certificate `json:"calibration,omitempty"`
 }
+
+// Values of ClientStats.Timestamps.
+const (
+	TimestampsKernel = "kernel"
+	TimestampsClient = "client"
+)
 
 // Certificate is what the client could do at the level's load shape on this
 // machine, just before: measured against an in-process server.

@@ -59,6 +59,8 @@ type SummaryOptions struct {
 	// count from Sent, not from Intended.
 	OpenLoop bool
 	SLO      SLO
+	// Each, where given, sees every record once, in order.
+	Each func(*Record)
 }
 
 // Metrics are the figures of a level's main phase. Latencies are means over
@@ -99,6 +101,8 @@ type Metrics struct {
 	// CountedPromptTokens are those of the main phase's successes in the last
 	// segment, which the server's counters since the hand-over cover.
 	CountedPromptTokens int64
+	// TokenSource is the weakest of the successes.
+	TokenSource TokenSource
 	// SendLagP50MS and SendLagP99MS are in wall time.
 	SendLagP50MS, SendLagP99MS, SendLagMaxMS float64
 	Segments                                 int

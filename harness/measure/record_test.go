@@ -112,10 +112,20 @@ func FuzzParseRecord(f *testing.F) {
 	}
 	f.Add([]byte(`{"phase":"warmup","outcome":"stalled","events":[ [ 1 , 2 ] ,[3,4]]}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		var r Record
-		if ParseRecord(line, &r) != nil {
+		var r, plain Record
+		err := ParseRecord(line, &r)
+		fault := json.Unmarshal(line, (*plainRecord)(&plain))
+		if fault == nil {
+			fault = plain.validate()
+		}
+		require.Equal(t, fault == nil, err == nil, "encoding/json: %v, ParseRecord: %v", fault, err)
+		if err != nil {
 			return
 		}
+		if len(plain.Events)+len(r.Events) == 0 {
+			plain.Events = r.Events // nil or empty
+		}
+		require.Equal(t, plain, r)
 		// What is accepted is written back in a form that gives the same record,
 		// and can be summarised.
 		once, err := r.AppendJSON(nil)

@@ -95,9 +95,14 @@ type segment struct {
 	windowTokens, windowPrompt float64
 }
 
+var sourceWeakness = map[TokenSource]int{TokensFromContinuousUsage: 1, TokensFromUsage: 2, TokensFromNone: 3}
+
 // first sees every record once and gathers all but what needs the window.
 func (s *summary) first(r *Record) {
 	m := s.metrics
+	if s.opt.Each != nil {
+		s.opt.Each(r)
+	}
 	if r.Segment > s.newest {
 		// Only the last segment's requests went to the server that is asked for
 		// its counters.
@@ -135,6 +140,9 @@ func (s *summary) first(r *Record) {
 	switch r.Outcome {
 	case OK:
 		m.Completed++
+		if sourceWeakness[r.TokenSource] > sourceWeakness[m.TokenSource] {
+			m.TokenSource = r.TokenSource
+		}
 	case Cancelled:
 		m.Cancelled++
 	default:

@@ -1,0 +1,39 @@
+package poll
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLagBuckets(t *testing.T) {
+	for _, d := range []time.Duration{0, 1, 7, 8, 9, 15, 16, 17, 1000, 123456789, time.Hour, Forever} {
+		b := lagBucket(d)
+		require.LessOrEqual(t, lagFloor(b), d)
+		if d < Forever/2 {
+			require.Greater(t, lagFloor(b+1), d)
+		}
+	}
+	require.Equal(t, 0, lagBucket(-1))
+}
+
+func TestLagPercentiles(t *testing.T) {
+	random := rand.New(rand.NewPCG(46, 0))
+	var l Lags
+	require.Zero(t, l.Percentile(0.5))
+	var all []time.Duration
+	for range 1000 {
+		d := time.Duration(random.ExpFloat64() * 1e5)
+		all = append(all, d)
+		l.add(d)
+	}
+	slices.Sort(all)
+	require.EqualValues(t, 1000, l.Count())
+	for _, q := range []float64{0, 0.5, 0.9, 0.99} {
+		want := float64(all[int(q*1000)])
+		require.InDelta(t, want, float64(l.Percentile(q)), want/8+1, "q %v", q)
+	}
+}
