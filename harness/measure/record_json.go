@@ -130,18 +130,17 @@ func (r *Record) AppendJSON(b []byte) ([]byte, error) {
 	return append(r.Events.append(b), '}'), nil
 }
 
-const eventsField = `,"events"`
+const eventsField = `,"events":`
 
 // ParseRecord reads one line of requests.jsonl.zst into r, whose Events are
 // reused. Fields that it does not know are ignored.
 func ParseRecord(line []byte, r *Record) error {
 	events := r.Events[:0]
 	// encoding/json would go over the events three times. They are the last field
-	// as we write it, and hold no quote.
-	if head, ok := bytes.CutSuffix(line[:bytes.LastIndexByte(line, '"')+1], []byte(eventsField)); ok {
-		list, object := bytes.CutSuffix(line[len(head)+len(eventsField):], []byte("}"))
-		list, colon := bytes.CutPrefix(list, []byte(":"))
-		if object && colon && events.UnmarshalJSON(list) == nil {
+	// as we write it; inside of a JSON string nothing looks like its name.
+	if head, list, ok := bytes.Cut(line, []byte(eventsField)); ok {
+		list, object := bytes.CutSuffix(list, []byte("}"))
+		if object && events.UnmarshalJSON(list) == nil {
 			*r = Record{}
 			if err := json.Unmarshal(append(head[:len(head):len(head)], '}'), (*plainRecord)(r)); err != nil {
 				return err

@@ -3,6 +3,7 @@ package measure
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -51,6 +52,7 @@ func Summarize(src Source, opt SummaryOptions) (*Metrics, error) {
 	if s.scale < 1 {
 		s.scale = 1
 	}
+	src = remember(src)
 	for r, err := range src() {
 		if err != nil {
 			return nil, err
@@ -68,6 +70,47 @@ func Summarize(src Source, opt SummaryOptions) (*Metrics, error) {
 		s.second(r)
 	}
 	return s.finish(), nil
+}
+
+// rememberedEvents bounds the records that are remembered, to some 64 MiB: an
+// event takes 16 bytes, and a record without its events as much as 32 of them.
+const (
+	rememberedEvents = 4 << 20
+	recordWeight     = 32
+)
+
+// remember is src, read only once where its records are not too many: reading
+// them costs more than all that is computed from them.
+func remember(src Source) Source {
+	var (
+		records  []*Record
+		events   int
+		complete bool
+	)
+	return func() iter.Seq2[*Record, error] {
+		if complete {
+			return Records(records)()
+		}
+		return func(yield func(*Record, error) bool) {
+			records, events = nil, 0
+			for r, err := range src() {
+				if events += recordWeight; err == nil {
+					events += len(r.Events)
+				}
+				if events > rememberedEvents {
+					records = nil
+				} else if err == nil {
+					own := *r
+					own.Events = slices.Clone(r.Events)
+					records = append(records, &own)
+				}
+				if !yield(r, err) || err != nil {
+					return
+				}
+			}
+			complete = events <= rememberedEvents
+		}
+	}
 }
 
 type summary struct {

@@ -2,6 +2,7 @@ package measure
 
 import (
 	"encoding/json"
+	"iter"
 	"math"
 	"slices"
 	"testing"
@@ -298,4 +299,37 @@ func TestSummarizeProperties(t *testing.T) {
 			check(s.stem, d.Min <= d.P50+1e-9 && d.P50 <= d.P90+1e-9 && d.P90 <= d.P99+1e-9 && d.P99 <= d.Max+1e-9)
 		}
 	})
+}
+
+// Records are read once while they are few, and each time when they are many;
+// nobody can tell by what comes out.
+func TestRemember(t *testing.T) {
+	for _, tt := range []struct{ records, events, reads int }{{3, 5, 1}, {3, rememberedEvents / 2, 2}} {
+		reads := 0
+		one := Record{Events: make(Events, tt.events)}
+		src := remember(func() iter.Seq2[*Record, error] {
+			reads++
+			return func(yield func(*Record, error) bool) {
+				for i := range tt.records { // the same record, reused, as files are read
+					one.Segment = i
+					if !yield(&one, nil) {
+						return
+					}
+				}
+			}
+		})
+		for range src() { // not to its end: nothing to remember
+			break
+		}
+		for range 2 {
+			var seen []int
+			for r, err := range src() {
+				require.NoError(t, err)
+				require.Len(t, r.Events, tt.events)
+				seen = append(seen, r.Segment)
+			}
+			require.Equal(t, []int{0, 1, 2}, seen)
+		}
+		require.Equal(t, tt.reads+1, reads)
+	}
 }

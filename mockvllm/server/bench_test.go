@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/glm46/glm46/harness/poll"
 )
 
 // The test binary is also the servers that the benchmarks measure: as processes
@@ -213,7 +215,7 @@ func streamRequest(id string, tokens int) []byte {
 
 // readStream reads one answer and gives the number of token events. at, if not
 // nil, is called with the time of every read and the events so far.
-func readStream(c net.Conn, at func(time.Time, int)) (int, error) {
+func readStream(c io.Reader, at func(time.Time, int)) (int, error) {
 	buf := make([]byte, 32<<10)
 	var tail []byte
 	events := 0
@@ -253,7 +255,63 @@ func readStream(c net.Conn, at func(time.Time, int)) (int, error) {
 	}
 }
 
-func streams(tb testing.TB, addr string, n, tokens int, spread time.Duration, at func(i int) func(time.Time, int)) (total int, wall time.Duration) {
+// seen is when the events of one stream arrived at the client's socket, by the
+// kernel's stamp, and when its client had read them.
+type seen struct{ arrived, read []time.Time }
+
+// pacedStreams reads n streams of that many tokens on one thread, begun together.
+func pacedStreams(tb testing.TB, addr string, n, tokens int) (out []seen, total int) {
+	start := time.Now()
+	p, err := poll.New(start)
+	require.NoError(tb, err)
+	defer p.Close()
+	out = make([]seen, n)
+	sockets := make([]*poll.Socket, n)
+	for i := range sockets {
+		c, err := net.Dial("tcp", addr)
+		require.NoError(tb, err)
+		sockets[i], err = p.Take(c.(*net.TCPConn))
+		require.NoError(tb, err)
+		defer sockets[i].Close()
+	}
+	var wg sync.WaitGroup
+	for i, socket := range sockets {
+		wg.Go(func() {
+			p.Do(func(t *poll.Task) {
+				defer socket.Release()
+				if err := socket.Write(t, streamRequest(fmt.Sprintf("r%d", i), tokens), nil, poll.Forever); err != nil {
+					tb.Error(err)
+					return
+				}
+				s := &out[i]
+				s.arrived, s.read = make([]time.Time, 0, tokens+1), make([]time.Time, 0, tokens+1)
+				var arrived time.Duration
+				_, err := readStream(readerFunc(func(b []byte) (n int, err error) {
+					n, arrived, err = socket.Read(t, b, poll.Forever)
+					return n, err
+				}), func(now time.Time, events int) {
+					for len(s.read) < events {
+						s.arrived, s.read = append(s.arrived, start.Add(arrived)), append(s.read, now)
+					}
+				})
+				if err != nil {
+					tb.Error(err)
+				}
+			})
+		})
+	}
+	wg.Wait()
+	for _, s := range out {
+		total += len(s.read)
+	}
+	return out, total
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+func streams(tb testing.TB, addr string, n, tokens int, spread time.Duration) (total int, wall time.Duration) {
 	conns := make([]net.Conn, n)
 	for i := range conns {
 		c, err := net.Dial("tcp", addr)
@@ -273,12 +331,8 @@ func streams(tb testing.TB, addr string, n, tokens int, spread time.Duration, at
 				tb.Error(err)
 				return
 			}
-			var f func(time.Time, int)
-			if at != nil {
-				f = at(i)
-			}
 			var err error
-			if counts[i], err = readStream(c, f); err != nil {
+			if counts[i], err = readStream(c, nil); err != nil {
 				tb.Error(err)
 			}
 		})
@@ -298,12 +352,12 @@ func BenchmarkUnpaced(b *testing.B) {
 	for _, role := range []string{"mock", "bare"} {
 		b.Run(role, func(b *testing.B) {
 			c := startChild(b, role, nil, map[string][]string{"mock": {"--mock-ttft", "0", "--mock-itl", "0"}}[role]...)
-			streams(b, c.addr, n, tokens, 0, nil) // warm
+			streams(b, c.addr, n, tokens, 0) // warm
 			cpu := c.cpu(b)
 			var total int
 			var wall time.Duration
 			for b.Loop() {
-				k, w := streams(b, c.addr, n, tokens, 0, nil)
+				k, w := streams(b, c.addr, n, tokens, 0)
 				total, wall = total+k, wall+w
 			}
 			b.ReportMetric(float64(total)/wall.Seconds(), "tokens/s")
@@ -352,25 +406,18 @@ func BenchmarkPaced(b *testing.B) {
 	for b.Loop() {
 		for _, role := range []string{"mock", "no-truth", "floor", "bare"} {
 			c := servers[role]
-			seen := make([][]time.Time, n)
 			cpu := c.cpu(b)
-			total, _ := streams(b, c.addr, n, tokens, 0, func(i int) func(time.Time, int) {
-				return func(t time.Time, events int) {
-					for len(seen[i]) < events {
-						seen[i] = append(seen[i], t)
-					}
-				}
-			})
+			events, total := pacedStreams(b, c.addr, n, tokens)
 			switch cost := float64((c.cpu(b) - cpu).Microseconds()) / float64(total); role {
 			case "mock":
-				out.truthful(b, truth, seen)
+				out.truthful(b, truth, events)
 			case "no-truth":
 				out.add("mock-us/token", cost)
 			default:
 				var late []time.Duration
-				for _, times := range seen {
-					for k, t := range times {
-						late = append(late, t.Sub(times[0].Add(time.Duration(k)*itl)))
+				for _, s := range events {
+					for k, t := range s.read {
+						late = append(late, t.Sub(s.read[0].Add(time.Duration(k)*itl)))
 					}
 				}
 				out.add(role+"-us/token", cost)
@@ -410,20 +457,21 @@ func readTruth(tb testing.TB, path string) map[string]truthLine {
 
 // truthful adds how late tokens were against the truth file: handed to the
 // kernel, and read by the client.
-func (s samples) truthful(b *testing.B, truth string, seen [][]time.Time) {
+func (s samples) truthful(b *testing.B, truth string, events []seen) {
 	time.Sleep(50 * time.Millisecond) // the last lines
 	lines := readTruth(b, truth)
 	require.NoError(b, os.Truncate(truth, 0)) // it is appended to
-	var atServer, atClient, zeroth, first, last []time.Duration
-	for i, times := range seen {
+	var atServer, arrived, atClient, zeroth, first, last []time.Duration
+	for i, event := range events {
 		t := lines[fmt.Sprintf("chatcmpl-r%d", i)]
 		// The role chunk is an event of its own, and comes with the first token.
-		if len(times) != len(t.Tokens)+1 {
-			b.Fatalf("stream %d: %d events, %d tokens", i, len(times), len(t.Tokens))
+		if len(event.read) != len(t.Tokens)+1 {
+			b.Fatalf("stream %d: %d events, %d tokens", i, len(event.read), len(t.Tokens))
 		}
 		for k, tok := range t.Tokens {
 			atServer = append(atServer, time.Duration(tok.Written-tok.Due))
-			late := time.Duration(times[k+1].UnixNano() - tok.Due)
+			arrived = append(arrived, time.Duration(event.arrived[k+1].UnixNano()-tok.Due))
+			late := time.Duration(event.read[k+1].UnixNano() - tok.Due)
 			atClient = append(atClient, late)
 			switch {
 			case k < 16:
@@ -438,6 +486,8 @@ func (s samples) truthful(b *testing.B, truth string, seen [][]time.Time) {
 	}
 	s.add("written-p50-ms", percentile(atServer, 0.5))
 	s.add("written-p99-ms", percentile(atServer, 0.99))
+	s.add("arrived-p50-ms", percentile(arrived, 0.5))
+	s.add("arrived-p99-ms", percentile(arrived, 0.99))
 	s.add("late-p50-ms", percentile(atClient, 0.5))
 	s.add("late-p99-ms", percentile(atClient, 0.99))
 	s.add("token0-p99-ms", percentile(zeroth, 0.99))
@@ -452,7 +502,7 @@ func BenchmarkMemory(b *testing.B) {
 	measure := func(b *testing.B, role string, env []string, args ...string) float64 {
 		c := startChild(b, role, env, args...)
 		defer c.stop()
-		streams(b, c.addr, 64, 4, 0, nil)
+		streams(b, c.addr, 64, 4, 0)
 		before := c.rssKiB(b)
 		peak := make(chan int, 1)
 		stop := make(chan struct{})
@@ -468,7 +518,7 @@ func BenchmarkMemory(b *testing.B) {
 				}
 			}
 		}()
-		streams(b, c.addr, n, tokens, 2*time.Second, nil)
+		streams(b, c.addr, n, tokens, 2*time.Second)
 		close(stop)
 		return float64(<-peak-before) / n
 	}
