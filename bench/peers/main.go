@@ -45,17 +45,16 @@ func run() error {
 	if resultsPath == "" || (!reportOnly && (b.glm46 == "" || b.tools == "" || b.shim == "")) {
 		return errors.New("-results is needed, and to measure -glm46, -tools and -vllm-client; bench/peers/run.sh gives all of them")
 	}
+	var fault error
 	if !reportOnly {
-		if err := measureAll(&b, strings.Split(loadNames, ","), only, from, rounds, resultsPath); err != nil {
-			return err
-		}
+		fault = measureAll(&b, strings.Split(loadNames, ","), only, from, rounds, resultsPath)
 	}
 	rows, err := readResults(resultsPath)
 	if err != nil {
-		return err
+		return errors.Join(fault, err)
 	}
 	printReport(os.Stdout, rows)
-	return nil
+	return fault
 }
 
 // measureAll runs the rounds and appends each measurement as soon as it is there.
@@ -84,6 +83,7 @@ func measureAll(b *bench, loadNames []string, only string, from, rounds int, pat
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+	var faults []error
 	for round := from; round < from+rounds; round++ {
 		for _, name := range loadNames {
 			l, ok := loads[name]
@@ -99,10 +99,16 @@ func measureAll(b *bench, loadNames []string, only string, from, rounds int, pat
 				for _, l := range runs {
 					row, err := b.measure(c, l)
 					if err != nil {
-						return fmt.Errorf("round %d, %s, load %s: %w", round, c.name, l.name, err)
+						// The others are measured all the same.
+						faults = append(faults, fmt.Errorf("round %d, %s, load %s: %w", round, c.name, l.name, err))
+						fmt.Fprintln(os.Stderr, faults[len(faults)-1])
+						break
 					}
 					fmt.Fprintf(os.Stderr, "round %d %-15s %-13s %6.2f s wall %7.3f s CPU %7d events\n",
 						round, c.name, l.name, row.WallS, row.CPUS, row.Events)
+					if row.Claims.Requests != l.requests {
+						fmt.Fprintf(os.Stderr, "  it counts %d of the %d requests, all of which the server finished\n", row.Claims.Requests, l.requests)
+					}
 					line, err := json.Marshal(row)
 					if err != nil {
 						return err
@@ -114,7 +120,7 @@ func measureAll(b *bench, loadNames []string, only string, from, rounds int, pat
 			}
 		}
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 func choose(only string) ([]client, error) {

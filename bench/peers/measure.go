@@ -92,7 +92,7 @@ func (b *bench) measure(c client, l load) (m measurement, err error) {
 	if m.Events, m.Truth, err = readTruth(truth, l.tokens); err != nil {
 		return m, err
 	}
-	if m.Claims.Requests != l.requests || m.Truth.Requests < l.requests {
+	if m.Truth.Requests < l.requests {
 		return m, fmt.Errorf("the load was not the one asked for: %d requests of %d tokens, the server finished %d, the client counts %d; -keep keeps its log",
 			l.requests, l.tokens, m.Truth.Requests, m.Claims.Requests)
 	}

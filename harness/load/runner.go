@@ -227,7 +227,8 @@ func (r *runner) run(parent context.Context, rec Recorder, progress func(Progres
 	out.Client.Timestamps = measure.TimestampsClient
 	out.Client.SocketLagP50MS, out.Client.SocketLagP99MS = probe.stop()
 	if r.poller != nil {
-		if lags := r.poller.Close(); lags.Count() > 0 {
+		// The kernel begins to stamp a moment after the first socket asked.
+		if lags := r.poller.Close(); lags.Unstamped() <= lags.Count()/100 && lags.Count() > 0 {
 			p50, p99 := lags.Percentile(0.5).Seconds()*1e3, lags.Percentile(0.99).Seconds()*1e3
 			out.Client.Timestamps, out.Client.SocketLagP50MS, out.Client.SocketLagP99MS = measure.TimestampsKernel, &p50, &p99
 		}

@@ -22,8 +22,9 @@ const Forever = time.Duration(math.MaxInt64)
 
 // Lags counts how long bytes lay in their socket before they were read.
 type Lags struct {
-	counts [64 * lagSteps]int64
-	total  int64
+	counts    [64 * lagSteps]int64
+	total     int64
+	unstamped int64
 }
 
 // lagSteps is the resolution: steps of an eighth between powers of two.
@@ -53,6 +54,9 @@ func lagFloor(bucket int) time.Duration {
 
 // Count of reads that had a stamp.
 func (l *Lags) Count() int64 { return l.total }
+
+// Unstamped reads.
+func (l *Lags) Unstamped() int64 { return l.unstamped }
 
 // Percentile q, 0 to 1, to an eighth of its value; 0 without reads.
 func (l *Lags) Percentile(q float64) time.Duration {

@@ -352,6 +352,8 @@ func (s *Socket) at(stamp int64) time.Duration {
 	if lag := time.Duration(now.UnixNano() - stamp); stamp != 0 && lag >= 0 && lag < time.Minute {
 		s.p.lags.add(lag)
 		at -= lag
+	} else {
+		s.p.lags.unstamped++
 	}
 	s.last = max(s.last, at)
 	return s.last

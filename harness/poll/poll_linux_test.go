@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 const ms = time.Millisecond
@@ -286,4 +287,33 @@ func TestTakeOfAClosedConnection(t *testing.T) {
 	c.Close()
 	_, err = p.Take(c.(*net.TCPConn))
 	require.ErrorIs(t, err, net.ErrClosed)
+}
+
+// Without the kernel's stamp, or with one that cannot be, the time of the read
+// stands in; times never go back.
+func TestNoStamp(t *testing.T) {
+	p := newPoller(t)
+	s, peer := pair(t, p)
+	defer s.Close()
+	require.NoError(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 0))
+	do(p, s, func(task *Task) {
+		before := p.now()
+		if _, err := peer.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		if _, at, err := s.Read(task, make([]byte, 8), Forever); err != nil || at < before || at > p.now() {
+			t.Error(at, before, err)
+		}
+	})
+	require.EqualValues(t, 1, p.lags.Unstamped())
+	require.Zero(t, p.lags.Count())
+	for _, stamp := range []int64{0, time.Now().Add(time.Hour).UnixNano(), time.Now().Add(-time.Hour).UnixNano()} {
+		before := p.now()
+		require.GreaterOrEqual(t, s.at(stamp), before)
+	}
+	// One of before the last read's.
+	last := s.last
+	require.Equal(t, last, s.at(time.Now().Add(-time.Second).UnixNano()))
+	require.EqualValues(t, 4, p.lags.Unstamped())
+	require.EqualValues(t, 1, p.lags.Count())
 }
