@@ -37,7 +37,7 @@ type load struct {
 
 var loads = map[string]load{
 	"paced":   {name: "paced", concurrency: 64, requests: 64, tokens: 512, ttft: 100 * time.Millisecond, itl: 20 * time.Millisecond},
-	"unpaced": {name: "unpaced", concurrency: 64, requests: 256, tokens: 512, ttft: 100 * time.Millisecond},
+	"unpaced": {name: "unpaced", concurrency: 64, requests: 1024, tokens: 512, ttft: 100 * time.Millisecond},
 }
 
 // tiny is the same with next to no events: what a client costs by itself, with

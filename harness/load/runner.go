@@ -184,6 +184,7 @@ func (r *runner) run(parent context.Context, rec Recorder, progress func(Progres
 	}
 	out := r.out
 	out.Before, _ = r.scrape.counters(ctx, r.clock)
+	defer relaxGC()()
 	own := startClientStats()
 	probe := startProbe(r.target.Dial == nil && r.poller == nil)
 

@@ -20,6 +20,10 @@ func (e Events) append(b []byte) []byte {
 		}
 		b = append(b, '[')
 		b = strconv.AppendInt(b, int64(event.At), 10)
+		if event.Tokens == 1 { // nearly always
+			b = append(b, ",1]"...)
+			continue
+		}
 		b = append(b, ',')
 		b = strconv.AppendInt(b, int64(event.Tokens), 10)
 		b = append(b, ']')
