@@ -154,18 +154,24 @@ func (p *Poller) wakeUp() {
 	_, _ = unix.Write(p.wake, one[:])
 }
 
-// Cancel ends all waits, and those to come, with net.ErrClosed.
+// Cancel ends all waits, and those to come, with net.ErrClosed. It does nothing
+// after Close.
 func (p *Poller) Cancel() {
 	p.cancelled.Store(true)
-	p.wakeUp()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed { // else the descriptor may be another file's by now
+		p.wakeUp()
+	}
 }
 
-// Close ends the thread. No task may be under way. It gives how late reads were.
+// Close ends the thread. No task may be under way, and none may come. It gives
+// how late reads were.
 func (p *Poller) Close() *Lags {
 	p.mu.Lock()
 	p.closed = true
-	p.mu.Unlock()
 	p.wakeUp()
+	p.mu.Unlock()
 	<-p.stopped
 	p.closeFDs()
 	return &p.lags

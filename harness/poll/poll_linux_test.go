@@ -317,3 +317,18 @@ func TestNoStamp(t *testing.T) {
 	require.EqualValues(t, 4, p.lags.Unstamped())
 	require.EqualValues(t, 1, p.lags.Count())
 }
+
+// A run that ends just when it is given up: the descriptor that Cancel would
+// write to is another file's.
+func TestCancelAfterClose(t *testing.T) {
+	p, err := New(time.Now())
+	require.NoError(t, err)
+	p.Close()
+	other, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	require.NoError(t, err)
+	defer unix.Close(other)
+	p.wake = other
+	p.Cancel()
+	_, err = unix.Read(other, make([]byte, 8))
+	require.Equal(t, unix.EAGAIN, err)
+}
