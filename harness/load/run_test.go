@@ -75,3 +75,9 @@ func TestCancelled(t *testing.T) {
 		require.Equal(t, 4, run.Metrics.Cancelled)
 	})
 }
+
+func TestTooFewFiles(t *testing.T) {
+	require.NoError(t, enoughFiles(512, 1024))
+	err := enoughFiles(1000, 1024)
+	require.ErrorContains(t, err, "1000 requests in flight need some 1064 open files, and this process may have 1024")
+}

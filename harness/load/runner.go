@@ -116,6 +116,11 @@ func newRunner(target Target, spec Spec) (*runner, error) {
 	if spec.Concurrency > 0 {
 		r.slots = min(r.slots, spec.Concurrency)
 	}
+	if target.Dial == nil && spec.Arrival.closed() {
+		if err := enoughFiles(r.slots, openFiles()); err != nil {
+			return nil, err
+		}
+	}
 	r.warmMax = r.spec.Warmup.MaxRequests
 	if r.warmMax == 0 {
 		r.warmMax = warmupPerSlot * r.slots

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"fmt"
 	"math"
 	"net"
 	"runtime"
@@ -47,6 +48,28 @@ func (s *clientStats) stop() measure.ClientStats {
 		break
 	}
 	return c
+}
+
+// otherFiles is what the process has open besides its streams, generously: its
+// own files, the server's logs, /metrics, and connections that are being closed.
+const otherFiles = 64
+
+// enoughFiles refuses a load whose connections cannot all be open: its requests
+// would fail one after the other as if the server refused them.
+func enoughFiles(streams int, limit uint64) error {
+	if need := uint64(streams) + otherFiles; need > limit {
+		return fmt.Errorf("load: %d requests in flight need some %d open files, and this process may have %d; raise the limit (ulimit -Hn, LimitNOFILE of the PBS daemon) or lower the concurrency", streams, need, limit)
+	}
+	return nil
+}
+
+// openFiles is how many files the process may have open.
+func openFiles() uint64 {
+	var r syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {
+		return math.MaxUint64
+	}
+	return r.Cur
 }
 
 func cpuTime() time.Duration {

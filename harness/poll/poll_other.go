@@ -32,4 +32,5 @@ func (*Socket) Read(*Task, []byte, time.Duration) (int, time.Duration, error) {
 }
 func (*Socket) Write(*Task, []byte, []byte, time.Duration) error { return errors.ErrUnsupported }
 func (*Socket) Quiet() bool                                      { return false }
+func (*Socket) Release()                                         {}
 func (*Socket) Close() error                                     { return nil }

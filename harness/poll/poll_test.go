@@ -1,6 +1,9 @@
 package poll
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -36,4 +39,26 @@ func TestLagPercentiles(t *testing.T) {
 		want := float64(all[int(q*1000)])
 		require.InDelta(t, want, float64(l.Percentile(q)), want/8+1, "q %v", q)
 	}
+}
+
+// What callers use is there on every system.
+func TestSameFaceEverywhere(t *testing.T) {
+	face := func(file string) (names []string) {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		require.NoError(t, err)
+		for _, d := range parsed.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || !f.Name.IsExported() {
+				continue
+			}
+			name := f.Name.Name
+			if f.Recv != nil {
+				name = f.Recv.List[0].Type.(*ast.StarExpr).X.(*ast.Ident).Name + "." + name
+			}
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		return names
+	}
+	require.Equal(t, face("poll_linux.go"), face("poll_other.go"))
 }
