@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +92,12 @@ func Bench(ctx context.Context, o BenchOptions) (*Outcome, error) {
 	if err := c.checkTargets(j); err != nil {
 		return nil, err
 	}
+	if isHere(o.URL, o.System.Hostname) {
+		// The server's GPUs are this machine's.
+		if c.node, err = node.Observe(ctx, o.System); err != nil {
+			o.Observer.Note(BenchName, "no GPU telemetry: "+err.Error())
+		}
+	}
 	record := c.startJSON(j)
 	record.Kind, record.VLLMVersion, record.Argv, record.Settings = BenchName, version, nil, nil
 	record.Server = &result.Server{Version: version}
@@ -97,7 +106,13 @@ func Bench(ctx context.Context, o BenchOptions) (*Outcome, error) {
 	}
 	defer j.start.Abandon()
 	o.Observer.Note(BenchName, "results in "+j.start.Dir())
+	if srv.telemetry, err = c.startTelemetry(ctx, j); err != nil {
+		return nil, err
+	}
 	c.runLevels(ctx, j, srv)
+	if err := srv.telemetry.close(); err != nil {
+		o.Observer.Note(BenchName, "telemetry: "+err.Error())
+	}
 	if ctx.Err() != nil {
 		c.finishInterrupted(ctx, j, "")
 	}
@@ -112,6 +127,28 @@ func benchConfig(address string) string {
 		return u.Host
 	}
 	return address
+}
+
+// isHere tells whether the server of a URL runs on this machine, as far as can be
+// told without asking a name server.
+func isHere(address, hostname string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	host := u.Hostname()
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return strings.EqualFold(host, "localhost") || hostname != "" && strings.EqualFold(host, hostname)
+	}
+	if ip.IsLoopback() || ip.IsUnspecified() {
+		return true
+	}
+	own, _ := net.InterfaceAddrs()
+	return slices.ContainsFunc(own, func(a net.Addr) bool {
+		prefix, err := netip.ParsePrefix(a.String())
+		return err == nil && prefix.Addr() == ip.Unmap()
+	})
 }
 
 // TargetError says that the server to measure does not answer as one.

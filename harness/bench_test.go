@@ -1,7 +1,10 @@
 package harness
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,11 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 
 	"github.com/glm46/glm46/harness/experiment"
 	"github.com/glm46/glm46/harness/load"
 	"github.com/glm46/glm46/harness/measure"
+	"github.com/glm46/glm46/harness/node"
 	"github.com/glm46/glm46/harness/result"
 )
 
@@ -74,4 +79,86 @@ func TestCertificateShape(t *testing.T) {
 	require.Same(t, first, c.certify(t.Context(), shape))
 	shape.Streams = 3
 	require.NotSame(t, first, c.certify(t.Context(), shape))
+}
+
+// oneGPU answers as nvidia-smi does on a machine with one GPU.
+// Source: harness/node/testdata/h200.
+type oneGPU struct{}
+
+const gpuSample = "2026/11/24 16:18:49.757, 0, 123.74, 36, 34, 1980, 3201, 50, 1000, 0x0000000000000000\n"
+
+func (oneGPU) Run(_ context.Context, _ string, args ...string) (node.Output, error) {
+	switch {
+	case strings.HasPrefix(args[0], "--query-gpu=index,uuid"):
+		return node.Output{Stdout: []byte("0, GPU-22222222-3333-4444-5555-666666666666, NVIDIA H200, 580.159.04, 96.00.A5.00.1A, Default, Disabled, Enabled, 143771, 0, 0, 1980, 700.00\n")}, nil
+	case strings.HasPrefix(args[0], "--query-gpu=timestamp"):
+		return node.Output{Stdout: []byte(gpuSample)}, nil
+	}
+	return node.Output{Exit: 2}, nil
+}
+
+func (oneGPU) Stream(context.Context, string, ...string) (io.ReadCloser, func() error, error) {
+	r, w := io.Pipe()
+	go func() {
+		for {
+			if _, err := io.WriteString(w, gpuSample); err != nil {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	return r, r.Close, nil
+}
+
+// A server that somebody else started is recorded like our own: its metrics, and
+// the GPUs if it runs here.
+func TestBenchTelemetry(t *testing.T) {
+	s := mockServer(t, nil)
+	dir := t.TempDir()
+	data := filepath.Join(dir, "mine.jsonl")
+	var lines strings.Builder
+	for i := range 8 { // long enough for a sample, which comes each second
+		fmt.Fprintf(&lines, `{"id":"%d","prompt":"one two three","target_tokens":30000}`+"\n", i)
+	}
+	require.NoError(t, os.WriteFile(data, []byte(lines.String()), 0o666))
+	system := node.Host()
+	system.Runner = oneGPU{}
+	said := &notes{}
+	_, err := Bench(t.Context(), BenchOptions{URL: s.URL, Data: data, ResultsDir: dir, Observer: said, NoCertificate: true, System: system})
+	require.NoError(t, err)
+	all, err := result.ReadAll(dir)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	require.Empty(t, said.with("telemetry"))
+	require.NotZero(t, lineCount(t, filepath.Join(all[0].Dir, result.MetricsFile)))
+	require.NotZero(t, lineCount(t, filepath.Join(all[0].Dir, result.GPUFile)))
+	require.Len(t, all[0].Start.GPUs, 1)
+	require.Equal(t, "NVIDIA H200", all[0].Start.GPUs[0].Name)
+	// What idle GPUs take is not what the mock's tokens cost.
+	require.Empty(t, all[0].Levels[0].Run.GPU)
+	require.Nil(t, all[0].Levels[0].Run.Energy)
+}
+
+func lineCount(t *testing.T, path string) int {
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	d, err := zstd.NewReader(bytes.NewReader(raw))
+	require.NoError(t, err)
+	defer d.Close()
+	text, err := io.ReadAll(d)
+	require.NoError(t, err)
+	return bytes.Count(text, []byte("\n"))
+}
+
+func TestIsHere(t *testing.T) {
+	for _, tt := range []struct {
+		address string
+		want    bool
+	}{
+		{"http://127.0.0.1:8000", true}, {"http://[::1]:8000/v1", true}, {"http://localhost:1", true}, {"http://NODE7:8000", true},
+		{"http://0.0.0.0:8000", true}, {"http://192.0.2.1:8000", false}, {"http://node8:8000", false}, {"::", false}, {"http://", false},
+	} {
+		require.Equal(t, tt.want, isHere(tt.address, "node7"), tt.address)
+	}
+	require.False(t, isHere("http://", ""))
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,6 +106,9 @@ func (c *campaign) level(ctx context.Context, j *job, srv *server, level experim
 		Quality: qualityVerdict(j.start.JSON().Quality), Each: each})
 	if err != nil {
 		return nil, err
+	}
+	if slices.Contains(finished.Validity.Labels, measure.LabelMock) {
+		gpus, energy = nil, nil // what GPUs do meanwhile has nothing to do with it
 	}
 	finished.GPU, finished.Energy = gpus, energy
 	if energy != nil && finished.Metrics.CompletionTokens > 0 {

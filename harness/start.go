@@ -37,7 +37,7 @@ type server struct {
 	// templateTokens are what the chat template was seen to add at most.
 	templateTokens int
 	facts          vllm.LogFacts
-	// telemetry of the start; nil for a server of others.
+	// telemetry of the start.
 	telemetry *telemetry
 }
 

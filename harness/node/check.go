@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -117,6 +119,36 @@ func (s *State) Err() error {
 	return &NotReadyError{failed}
 }
 
+// Observe describes this machine and the GPUs that this process may use, judging
+// nothing. A machine without an NVIDIA driver has no GPUs. With the error, an
+// [*SMIError] or what is wrong with CUDA_VISIBLE_DEVICES, comes the rest.
+func Observe(ctx context.Context, sys *System) (*State, error) {
+	s := &State{Info: sys.Collect(), Scheduler: sys.PBS()}
+	all, err := QueryGPUs(ctx, sys)
+	if errors.Is(err, exec.ErrNotFound) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	visible, err := sys.Visible(all)
+	if err != nil {
+		return s, err
+	}
+	s.see(all, visible)
+	return s, nil
+}
+
+// see keeps the visible ones of a machine's GPUs.
+func (s *State) see(all []GPU, visible VisibleGPUs) {
+	s.Visible = visible
+	for _, g := range all {
+		if slices.Contains(visible.Ordinals, g.Index) {
+			s.GPUs = append(s.GPUs, g)
+		}
+	}
+}
+
 // Preflight looks at everything that a run needs, in a few seconds, and changes
 // nothing but test files that it removes again. Its error is that of
 // [State.Err]; the state is there in any case.
@@ -227,18 +259,13 @@ func (c *checker) gpus(ctx context.Context) {
 		return
 	}
 	visible, err := c.sys.Visible(all)
-	c.state.Visible = visible
 	if err != nil {
+		c.state.Visible = visible
 		c.add("gpus", Fail, err.Error(), "")
 		return
 	}
-	var gpus []GPU
-	for _, g := range all {
-		if slices.Contains(visible.Ordinals, g.Index) {
-			gpus = append(gpus, g)
-		}
-	}
-	c.state.GPUs = gpus
+	c.state.see(all, visible)
+	gpus := c.state.GPUs
 	switch {
 	case visible.Set && len(visible.Ordinals) == 0:
 		c.add("gpus", Fail, "CUDA_VISIBLE_DEVICES is empty: the job was given no GPU", fmt.Sprintf("ask for them: -l select=1:ngpus=%d (or as your site writes it)", c.needs.GPUs))
