@@ -299,7 +299,7 @@ func (t *Task) wait(end time.Duration) error {
 	return t.why
 }
 
-// Sleep until an instant, exact to the kernel's timer slack of 50 us.
+// Sleep until an instant, exact to some 20 us where a processor is free.
 func (t *Task) Sleep(until time.Duration) error {
 	for t.p.now() < until {
 		if err := t.wait(until); err != nil && err != os.ErrDeadlineExceeded {
