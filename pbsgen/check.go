@@ -74,7 +74,8 @@ func CheckScript(name string, data []byte) []Finding {
 		c.refusal(err, "convert the file: sed -i 's/\\r$//' "+name)
 		script, _ = pbs.Scan(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")))
 	}
-	c.submits = len(script.Directives) == 0 && callsQsub(data)
+	c.tree, c.unreadable = syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(bytes.NewReader(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))), "")
+	c.submits = len(script.Directives) == 0 && c.unreadable == nil && callsQsub(c.tree)
 	c.scanned(script)
 	if job := c.job(script, name); job != nil && len(script.Directives) > 0 {
 		c.request(job)
@@ -88,6 +89,9 @@ func CheckScript(name string, data []byte) []Finding {
 type checker struct {
 	data  []byte
 	lines []string
+	// tree is the script as bash reads it, where it can.
+	tree       *syntax.File
+	unreadable error
 	// submits says that the script calls qsub and is no job itself.
 	submits  bool
 	findings []Finding
@@ -341,8 +345,7 @@ func (c *checker) shell() {
 		c.add(1, Note, "the script is not for bash", "its commands are not checked", "")
 		return
 	}
-	tree, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(bytes.NewReader(bytes.ReplaceAll(c.data, []byte("\r\n"), []byte("\n"))), "")
-	if err != nil {
+	if err := c.unreadable; err != nil {
 		line := 0
 		var parse syntax.ParseError
 		if errors.As(err, &parse) {
@@ -351,7 +354,7 @@ func (c *checker) shell() {
 		c.add(line, Error, "bash cannot read the script: "+strings.TrimPrefix(err.Error(), fmt.Sprintf("%d:", line)), "", "")
 		return
 	}
-	c.commands(tree)
+	c.commands(c.tree)
 }
 
 func (c *checker) commands(tree *syntax.File) {
@@ -410,11 +413,7 @@ func (c *checker) lastCommand(tree *syntax.File) {
 }
 
 // callsQsub says whether a script submits jobs and does not measure: submit.sh.
-func callsQsub(data []byte) bool {
-	tree, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(bytes.NewReader(data), "")
-	if err != nil {
-		return false
-	}
+func callsQsub(tree *syntax.File) bool {
 	submits, runs := false, false
 	syntax.Walk(tree, func(node syntax.Node) bool {
 		if call, ok := node.(*syntax.CallExpr); ok && len(call.Args) > 0 {

@@ -117,9 +117,7 @@ var clients = []client{
 			}
 		},
 		read: func(j job) (claims, error) {
-			data, err := found(j.dir, "result.json")
-			r := gjson.ParseBytes(data)
-			return claims{int(r.Get("completed").Int()), r.Get("mean_ttft_ms").Float(), r.Get("mean_tpot_ms").Float()}, err
+			return readClaims(j.dir, "result.json", "completed", "mean_ttft_ms", "mean_tpot_ms")
 		},
 	},
 	{
@@ -144,12 +142,9 @@ var clients = []client{
 			return []string{j.script("guidellm"), "run", "--config", j.path("scenario.json"), "--disable-console"}
 		},
 		read: func(j job) (claims, error) {
-			data, err := found(j.dir, "result.json")
-			r := gjson.GetBytes(data, "benchmarks.0.metrics")
-			return claims{
-				int(r.Get("request_totals.successful").Int()),
-				r.Get("time_to_first_token_ms.successful.mean").Float(), r.Get("inter_token_latency_ms.successful.mean").Float(),
-			}, err
+			const metrics = "benchmarks.0.metrics."
+			return readClaims(j.dir, "result.json", metrics+"request_totals.successful",
+				metrics+"time_to_first_token_ms.successful.mean", metrics+"inter_token_latency_ms.successful.mean")
 		},
 	},
 	{
@@ -169,9 +164,7 @@ var clients = []client{
 			}
 		},
 		read: func(j job) (claims, error) {
-			data, err := found(j.dir, "profile_export_aiperf.json")
-			r := gjson.ParseBytes(data)
-			return claims{int(r.Get("request_count.avg").Int()), r.Get("time_to_first_token.avg").Float(), r.Get("inter_token_latency.avg").Float()}, err
+			return readClaims(j.dir, "profile_export_aiperf.json", "request_count.avg", "time_to_first_token.avg", "inter_token_latency.avg")
 		},
 	},
 	{
@@ -205,13 +198,10 @@ var clients = []client{
 			return []string{j.script("inference-perf"), "--config_file", j.path("config.yml")}
 		},
 		read: func(j job) (claims, error) {
-			data, err := found(j.path("reports"), "summary_lifecycle_metrics.json")
-			r := gjson.ParseBytes(data)
-			latency := r.Get("successes.latency")
-			return claims{
-				int(r.Get("successes.count").Int()),
-				1e3 * latency.Get("time_to_first_token.mean").Float(), 1e3 * latency.Get("time_per_output_token.mean").Float(),
-			}, err
+			c, err := readClaims(j.path("reports"), "summary_lifecycle_metrics.json", "successes.count",
+				"successes.latency.time_to_first_token.mean", "successes.latency.time_per_output_token.mean")
+			c.TTFT, c.TPOT = 1e3*c.TTFT, 1e3*c.TPOT // it writes seconds
+			return c, err
 		},
 	},
 }
@@ -234,9 +224,15 @@ func glm46Command(j job) []string {
 }
 
 func glm46Result(j job) (claims, error) {
-	data, err := found(j.path("results"), "run.json")
+	return readClaims(j.path("results"), "run.json", "completed", "mean_ttft_ms", "mean_tpot_ms")
+}
+
+// readClaims takes a tool's figures from its result file below dir, each by its
+// path in the JSON.
+func readClaims(dir, file, requests, ttft, tpot string) (claims, error) {
+	data, err := found(dir, file)
 	r := gjson.ParseBytes(data)
-	return claims{int(r.Get("completed").Int()), r.Get("mean_ttft_ms").Float(), r.Get("mean_tpot_ms").Float()}, err
+	return claims{int(r.Get(requests).Int()), r.Get(ttft).Float(), r.Get(tpot).Float()}, err
 }
 
 // prompts are the same for every client and run: distinct, about 400 bytes each.

@@ -32,9 +32,19 @@ func rounds(rows []measurement, load string) map[string][]pair {
 	return out
 }
 
-func printReport(w io.Writer, rows []measurement) {
+// rows calls row for every client that was measured; get gives the median of a
+// figure over its rounds.
+func rows(pairs map[string][]pair, row func(c client, of []pair, get func(func(pair) float64) float64)) {
+	for _, c := range clients {
+		if of := pairs[c.name]; len(of) > 0 {
+			row(c, of, func(f func(pair) float64) float64 { return median(of, f) })
+		}
+	}
+}
+
+func printReport(w io.Writer, measured []measurement) {
 	for _, name := range []string{"paced", "unpaced"} {
-		pairs := rounds(rows, name)
+		pairs := rounds(measured, name)
 		ours := pairs["glm46"]
 		if len(ours) == 0 {
 			continue
@@ -44,12 +54,7 @@ func printReport(w io.Writer, rows []measurement) {
 			l.name, l.requests, l.tokens, l.concurrency, l.ttft, l.itl, len(ours))
 		fmt.Fprintln(w, "| client | version | wall s | CPU s, of it start-up | us CPU an event, of it in the kernel | events a CPU second | glm46 is x times | with start-up | peak MiB |")
 		fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|")
-		for _, c := range clients {
-			of := pairs[c.name]
-			if len(of) == 0 {
-				continue
-			}
-			get := func(f func(pair) float64) float64 { return median(of, f) }
+		rows(pairs, func(c client, of []pair, get func(func(pair) float64) float64) {
 			fmt.Fprintf(w, "| %s | %s | %.1f | %.2f, %.2f | %.1f, %.1f | %.0f (%.0f to %.0f) |", c.name, of[0].full.Version,
 				get(func(p pair) float64 { return p.full.WallS }), get(func(p pair) float64 { return p.full.CPUS }),
 				get(func(p pair) float64 { return p.tiny.CPUS }), get(func(p pair) float64 { return 1e6 / p.net() }),
@@ -63,24 +68,19 @@ func printReport(w io.Writer, rows []measurement) {
 				fmt.Fprintf(w, " %.1f | %.1f |", ratio(ours, of, pair.net), ratio(ours, of, pair.gross))
 			}
 			fmt.Fprintf(w, " %.0f |\n", get(func(p pair) float64 { return p.full.PeakMiB }))
-		}
+		})
 		fmt.Fprintln(w, "\n| client | TTFT, its mean | the server's | difference | TPOT, its mean | the server's | difference |")
 		fmt.Fprintln(w, "|---|---|---|---|---|---|---|")
-		for _, c := range clients {
-			of := pairs[c.name]
-			if len(of) == 0 {
-				continue
-			}
-			get := func(f func(pair) float64) float64 { return median(of, f) }
+		rows(pairs, func(c client, _ []pair, get func(func(pair) float64) float64) {
 			fmt.Fprintf(w, "| %s (%s) | %.1f ms | %.1f ms | %+.1f ms | %.3f ms | %.3f ms | %+.3f ms |\n", c.name, c.calls,
 				get(func(p pair) float64 { return p.full.Claims.TTFT }), get(func(p pair) float64 { return p.full.Truth.TTFT }),
 				get(func(p pair) float64 { return p.full.Claims.TTFT - p.full.Truth.TTFT }),
 				get(func(p pair) float64 { return p.full.Claims.TPOT }), get(func(p pair) float64 { return p.full.Truth.TPOT }),
 				get(func(p pair) float64 { return p.full.Claims.TPOT - p.full.Truth.TPOT }))
-		}
+		})
 	}
 	var certificate []float64
-	for _, row := range rows {
+	for _, row := range measured {
 		if row.Client == withCertificate {
 			certificate = append(certificate, row.CPUS)
 		}

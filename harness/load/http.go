@@ -70,7 +70,6 @@ const (
 // conn is one connection. It is used by one request at a time.
 type conn struct {
 	socket
-	clock clock
 	// Bytes read behind the head: in[r:w], at readAt.
 	in       []byte
 	r, w     int
@@ -394,7 +393,7 @@ func (p *pool) get(ctx context.Context, timeout time.Duration) (*conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &conn{socket: &polledSocket{Socket: s}, clock: p.clock}, nil
+		return &conn{socket: &polledSocket{Socket: s}}, nil
 	}
 	if p.addr.tls != nil {
 		t := tls.Client(nc, p.addr.tls)
@@ -404,7 +403,7 @@ func (p *pool) get(ctx context.Context, timeout time.Duration) (*conn, error) {
 		}
 		nc = t
 	}
-	return &conn{socket: &netSocket{Conn: nc, clock: p.clock}, clock: p.clock}, nil
+	return &conn{socket: &netSocket{Conn: nc, clock: p.clock}}, nil
 }
 
 // put gives a connection back.

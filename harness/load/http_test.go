@@ -39,7 +39,7 @@ func (c *scriptedConn) SetReadDeadline(time.Time) error { return nil }
 
 // readResponse reads a whole response as this client does.
 func readResponse(raw []byte, size, buffer int) (status int, body []byte, reusable bool, err error) {
-	c := &conn{socket: &netSocket{Conn: &scriptedConn{data: raw, size: size}, clock: clock{time.Now()}}, clock: clock{time.Now()}, limits: limits{total: forever}}
+	c := &conn{socket: &netSocket{Conn: &scriptedConn{data: raw, size: size}, clock: clock{time.Now()}}, limits: limits{total: forever}}
 	resp, err := c.head()
 	if err != nil {
 		return 0, nil, false, err

@@ -139,7 +139,7 @@ func (q *request) converse(ctx context.Context, c *conn, at time.Duration, head,
 	if kind := resp.Header.Get("Content-Type"); kind != "" && !strings.HasPrefix(strings.ToLower(kind), "text/event-stream") {
 		return measure.MalformedEvent, fmt.Sprintf("a body of type %q instead of an event stream: %s", kind, excerpt(q.errorBody(in))), false
 	}
-	class, detail = q.stream(c, in, total)
+	class, detail = q.stream(c, in)
 	if class == measure.OK || finished(class) {
 		keep = q.drain(c, in) && !resp.Close
 	}
@@ -202,7 +202,7 @@ type reading struct {
 var readings = sync.Pool{New: func() any { return &reading{} }}
 
 // stream reads the events of an answer and says how it ended.
-func (q *request) stream(c *conn, in *content, total time.Duration) (measure.Class, string) {
+func (q *request) stream(c *conn, in *content) (measure.Class, string) {
 	rec := q.rec
 	tools := readings.Get().(*reading)
 	defer readings.Put(tools)

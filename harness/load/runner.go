@@ -542,9 +542,8 @@ func (r *runner) write(rec Recorder) error {
 	}
 }
 
-// lead is how long before its instant a planned request is begun: body, head
-// and connection are ready then, and its goroutine waits for the instant by
-// itself.
+// lead is how long before its instant a planned request is begun, so that body,
+// head and connection are ready when it comes.
 const lead = 4 * time.Millisecond
 
 // openLoop sends by plan: the warm-up's arrivals, then the main phase's, whose

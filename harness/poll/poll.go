@@ -13,8 +13,9 @@ package poll
 
 import (
 	"math"
-	"math/bits"
 	"time"
+
+	"github.com/glm46/glm46/harness/stats"
 )
 
 // Forever is no limit for a wait.
@@ -22,34 +23,17 @@ const Forever = time.Duration(math.MaxInt64)
 
 // Lags counts how long bytes lay in their socket before they were read.
 type Lags struct {
-	counts    [64 * lagSteps]int64
+	counts    [64 << (lagBuckets + 1)]int64
 	total     int64
 	unstamped int64
 }
 
-// lagSteps is the resolution: steps of an eighth between powers of two.
-const lagSteps = 8
+// lagBuckets are an eighth of their values wide.
+const lagBuckets = stats.LogBuckets(3)
 
 func (l *Lags) add(d time.Duration) {
-	l.counts[lagBucket(d)]++
+	l.counts[lagBuckets.Of(int64(max(d, 0)))]++
 	l.total++
-}
-
-func lagBucket(d time.Duration) int {
-	v := uint64(max(d, 0))
-	if v < lagSteps {
-		return int(v)
-	}
-	n := bits.Len64(v) - 4 // v>>n is in [8, 16)
-	return (n+1)*lagSteps + int(v>>n) - lagSteps
-}
-
-// lagFloor is the least duration of a bucket.
-func lagFloor(bucket int) time.Duration {
-	if bucket < lagSteps {
-		return time.Duration(bucket)
-	}
-	return time.Duration(lagSteps+bucket%lagSteps) << (bucket/lagSteps - 1)
 }
 
 // Count of reads that had a stamp.
@@ -63,7 +47,7 @@ func (l *Lags) Percentile(q float64) time.Duration {
 	rank := min(int64(q*float64(l.total)), l.total-1)
 	for i, n := range l.counts {
 		if rank -= n; rank < 0 {
-			return (lagFloor(i) + lagFloor(i+1)) / 2
+			return time.Duration(lagBuckets.Middle(int32(i)))
 		}
 	}
 	return 0

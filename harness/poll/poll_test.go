@@ -14,13 +14,14 @@ import (
 
 func TestLagBuckets(t *testing.T) {
 	for _, d := range []time.Duration{0, 1, 7, 8, 9, 15, 16, 17, 1000, 123456789, time.Hour, Forever} {
-		b := lagBucket(d)
-		require.LessOrEqual(t, lagFloor(b), d)
-		if d < Forever/2 {
-			require.Greater(t, lagFloor(b+1), d)
-		}
+		var l Lags
+		l.add(d)
+		require.InDelta(t, float64(d), float64(l.Percentile(0.5)), float64(d)/16, "%v", d)
 	}
-	require.Equal(t, 0, lagBucket(-1))
+	var l Lags
+	l.add(-1)
+	require.Zero(t, l.Percentile(0.5))
+	require.EqualValues(t, 1, l.Count())
 }
 
 func TestLagPercentiles(t *testing.T) {

@@ -108,7 +108,7 @@ func TestCollectorEqualsPlain(t *testing.T) {
 func TestBucketsAreNarrow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := rapid.Int64Range(1, 1<<50).Draw(t, "v")
-		if got := middleOf(bucketOf(v)); math.Abs(got-float64(v)) > 6.2e-5*float64(v) {
+		if got := fine.Middle(fine.Of(v)); math.Abs(got-float64(v)) > 6.2e-5*float64(v) {
 			t.Fatalf("%d in a bucket around %v", v, got)
 		}
 	})

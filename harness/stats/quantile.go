@@ -32,9 +32,9 @@ func percentile(n int64, q float64, at func(int64) float64) float64 {
 // ExactValues is how many values a Collector keeps before it turns to buckets.
 const ExactValues = 1 << 22
 
-// subBits of a bucket's mantissa: a bucket is at most 2^-13 = 0.012 % wide, so
-// that a value taken from its middle is off by at most 0.006 %.
-const subBits = 13
+// fine buckets are at most 2^-13 = 0.012 % wide, so that a value taken from the
+// middle of one is off by at most 0.006 %.
+const fine = LogBuckets(13)
 
 // Collector gathers durations in nanoseconds for percentiles: exactly up to
 // ExactValues of them, from then on in buckets of 0.012 %, so that memory does
@@ -68,7 +68,7 @@ func (c *Collector) Add(ns int64) {
 	c.max = max(c.max, ns)
 	c.sorted = false
 	if c.bucket != nil {
-		c.bucket[bucketOf(ns)]++
+		c.bucket[fine.Of(ns)]++
 		return
 	}
 	c.values = append(c.values, ns)
@@ -79,7 +79,7 @@ func (c *Collector) Add(ns int64) {
 	if len(c.values) > limit {
 		c.bucket = make(map[int32]int64)
 		for _, v := range c.values {
-			c.bucket[bucketOf(v)]++
+			c.bucket[fine.Of(v)]++
 		}
 		c.values = nil
 	}
@@ -165,7 +165,7 @@ func (c *Collector) ranked(i int64) float64 {
 	}
 	for _, k := range c.keys {
 		if i -= c.bucket[k]; i < 0 {
-			return min(max(middleOf(k), float64(c.min)), float64(c.max))
+			return min(max(fine.Middle(k), float64(c.min)), float64(c.max))
 		}
 	}
 	return float64(c.max)
@@ -184,13 +184,20 @@ func (c *Collector) sort() {
 	slices.Sort(c.keys)
 }
 
-func bucketOf(ns int64) int32 {
-	shift := max(0, bits.Len64(uint64(ns))-1-subBits)
-	return int32(shift)<<(subBits+1) | int32(ns>>shift)
+// LogBuckets numbers values of 0 and above by buckets that grow with them, with so
+// many bits of mantissa: above 2^LogBuckets a bucket is at most 2^-LogBuckets of its
+// values wide, below it holds one value.
+type LogBuckets int
+
+// Of gives the bucket of a value, less than 64 << (b + 1).
+func (b LogBuckets) Of(v int64) int32 {
+	shift := max(0, bits.Len64(uint64(v))-1-int(b))
+	return int32(shift)<<(b+1) | int32(v>>shift)
 }
 
-func middleOf(k int32) float64 {
-	shift := k >> (subBits + 1)
-	low := float64(int64(k&(1<<(subBits+1)-1)) << shift)
+// Middle gives the value in the middle of a bucket.
+func (b LogBuckets) Middle(k int32) float64 {
+	shift := k >> (b + 1)
+	low := float64(int64(k&(1<<(b+1)-1)) << shift)
 	return low + float64(int64(1)<<shift-1)/2
 }
